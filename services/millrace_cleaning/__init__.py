@@ -1,0 +1,1 @@
+"""Turns raw files into a data set: typed, deduplicated, split without leaks."""

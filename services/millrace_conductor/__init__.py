@@ -1,0 +1,1 @@
+"""Turns events into commands: the lifecycle of every run."""

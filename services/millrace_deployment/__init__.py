@@ -1,0 +1,1 @@
+"""Serves releases: the deploy and predict stages and the model server."""

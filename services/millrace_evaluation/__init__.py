@@ -1,0 +1,1 @@
+"""Judges a model on the test split and passes or fails its gate."""

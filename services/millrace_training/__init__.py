@@ -1,0 +1,1 @@
+"""Turns a data set into a model package."""

@@ -1,0 +1,1 @@
+"""A self-hosted factory for models: data goes in, a served, monitored endpoint comes out."""

@@ -1,0 +1,1 @@
+"""What crosses a process boundary: frozen, versioned pydantic models and nothing that does I/O."""

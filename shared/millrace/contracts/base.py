@@ -1,0 +1,33 @@
+"""The base of all contracts: frozen, closed to unknown fields, with one canonical JSON form and its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Contract(BaseModel):
+    """A value that crosses a process boundary. Unknown fields are refused, not dropped."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null")
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, aliases, UTF-8."""
+        return canonical_json(self.model_dump(mode="json", by_alias=True))
+
+
+def canonical_json(value: Any) -> str:
+    """Encode a JSON-compatible value so that equal values give equal text.
+
+    Raises:
+        ValueError: A float is not finite, which JSON cannot say.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (64 hex digits) of a JSON-compatible value's canonical form."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()

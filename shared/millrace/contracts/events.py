@@ -1,0 +1,282 @@
+"""Events: past-tense facts as CloudEvents 1.0, each type versioned with a data model of its own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from millrace import errors
+from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.base import Contract
+from millrace.contracts.ids import DEFAULT_TENANT, new_id
+from millrace.contracts.pipelines import Graph, RunStatus
+
+Verdict = Literal["passed", "failed", "inconclusive"]
+
+
+class Event(Contract):
+    """A CloudEvents 1.0 envelope. `type` is also the routing key."""
+
+    specversion: Literal["1.0"] = "1.0"
+    id: str = Field(description="Unique; a repeated id is the same event.")
+    source: str = Field(description="Who says so: `conductor`, `worker/<id>`, `server/<id>`, `client`.")
+    type: str = Field(description="Versioned name, such as `attempt.succeeded.v1`.")
+    subject: str = Field(description="What it is about: a run id, an endpoint's name.")
+    time: datetime
+    datacontenttype: Literal["application/json"] = "application/json"
+    tenant: str = DEFAULT_TENANT
+    data: dict[str, Any]
+    traceparent: str = ""
+
+
+class Holder(Contract):
+    """Who works on an attempt: the first journalled `attempt.started` binds it."""
+
+    attempt_id: str
+    fence: int = Field(ge=1)
+    nonce: str = Field(description="Made per delivery.")
+    worker: str
+
+
+class ErrorInfo(Contract):
+    """A failure as users see it."""
+
+    code: str
+    message: str
+    remedy: str = ""
+    field: str = ""
+    retryable: bool = False
+
+
+class StageOutputs(Contract):
+    """What a stage made: artifacts by port, and a small summary that people read."""
+
+    artifacts: dict[str, ArtifactRef] = Field(default_factory=dict)
+    summary: dict[str, Any] = Field(default_factory=dict, description="At most 4 KiB as JSON.")
+    metrics: dict[str, float] = Field(
+        default_factory=dict, description="What `when` and gates may read, such as `accuracy`."
+    )
+    verdict: Verdict | None = Field(default=None, description="Of a stage with a gate.")
+
+
+# --- what clients and the gateway ask, through the inbox -------------------------------------------------------------
+
+
+class RunSubmitted(Contract):
+    type_: Literal["run.submitted.v1"] = Field(default="run.submitted.v1", exclude=True)
+    run_id: str
+    graph: Graph
+    params: dict[str, Any] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    priority: int = Field(default=0, ge=-100, le=100)
+    idempotency_key: str = ""
+    trace: dict[str, str] = Field(default_factory=dict)
+
+
+class CancelRequested(Contract):
+    type_: Literal["run.cancel_requested.v1"] = Field(default="run.cancel_requested.v1", exclude=True)
+    run_id: str
+    reason: str = ""
+
+
+# --- what workers say ------------------------------------------------------------------------------------------------
+
+
+class AttemptEvent(Contract):
+    run_id: str
+    stage: str
+    phase: Literal["plan", "work", "merge"]
+    index: int = Field(ge=0)
+    round: int = Field(default=0, ge=0)
+    holder: Holder
+
+
+class AttemptStarted(AttemptEvent):
+    type_: Literal["attempt.started.v1"] = Field(default="attempt.started.v1", exclude=True)
+    device: str = "cpu"
+    code_digest: str = ""
+
+
+class AttemptSucceeded(AttemptEvent):
+    """Exactly one of `outputs` (the stage is complete), `result` (one task is) and `plan` (tasks follow) is set."""
+
+    type_: Literal["attempt.succeeded.v1"] = Field(default="attempt.succeeded.v1", exclude=True)
+    outputs: StageOutputs | None = None
+    result: dict[str, Any] | None = Field(default=None, description="A task's result, at most 4 KiB as JSON.")
+    plan: ArtifactRef | None = None
+    num_tasks: int = Field(default=0, ge=0)
+    logs: ArtifactRef | None = None
+    duration_s: float = Field(default=0, ge=0)
+    peak_memory_bytes: int = Field(default=0, ge=0)
+
+
+class AttemptFailed(AttemptEvent):
+    type_: Literal["attempt.failed.v1"] = Field(default="attempt.failed.v1", exclude=True)
+    error: ErrorInfo
+    logs: ArtifactRef | None = None
+    duration_s: float = Field(default=0, ge=0)
+
+
+class AttemptYielded(AttemptEvent):
+    """A draining worker hands the attempt back."""
+
+    type_: Literal["attempt.yielded.v1"] = Field(default="attempt.yielded.v1", exclude=True)
+    checkpoint: ArtifactRef | None = None
+
+
+class AttemptUndeliverable(AttemptEvent):
+    type_: Literal["attempt.undeliverable.v1"] = Field(default="attempt.undeliverable.v1", exclude=True)
+    reason: str
+
+
+# --- what the conductor decides --------------------------------------------------------------------------------------
+
+
+class RunStarted(Contract):
+    type_: Literal["run.started.v1"] = Field(default="run.started.v1", exclude=True)
+    run_id: str
+    pipeline: str
+    stages: tuple[str, ...]
+
+
+class RunFinished(Contract):
+    type_: Literal["run.finished.v1"] = Field(default="run.finished.v1", exclude=True)
+    run_id: str
+    status: RunStatus
+    stage: str = Field(default="", description="The stage that ended it, if one did.")
+    error: ErrorInfo | None = None
+
+
+class StageStarted(Contract):
+    type_: Literal["stage.started.v1"] = Field(default="stage.started.v1", exclude=True)
+    run_id: str
+    stage: str
+    kind: str
+
+
+class StagePlanned(Contract):
+    type_: Literal["stage.planned.v1"] = Field(default="stage.planned.v1", exclude=True)
+    run_id: str
+    stage: str
+    round: int = 0
+    num_tasks: int
+
+
+class StageFinished(Contract):
+    type_: Literal["stage.finished.v1"] = Field(default="stage.finished.v1", exclude=True)
+    run_id: str
+    stage: str
+    status: Literal["succeeded", "failed", "skipped", "cancelled", "rejected"]
+    outputs: StageOutputs | None = None
+    error: ErrorInfo | None = None
+
+
+class EndpointDesired(Contract):
+    """Where an endpoint should be. Servers reconcile and ignore older generations."""
+
+    type_: Literal["endpoint.desired.v1"] = Field(default="endpoint.desired.v1", exclude=True)
+    name: str
+    generation: int = Field(ge=1)
+    release: int = Field(ge=0, description="The release's version; 0: none, the endpoint is stopped.")
+    model: ArtifactRef | None = None
+    run_id: str = ""
+
+
+# --- what model servers say ------------------------------------------------------------------------------------------
+
+
+class EndpointReported(Contract):
+    type_: Literal["endpoint.reported.v1"] = Field(default="endpoint.reported.v1", exclude=True)
+    name: str
+    generation: int
+    server: str
+    url: str = Field(description="Base URL of the server.")
+    status: Literal["ready", "failed", "stopped"]
+    run_id: str = ""
+    error: ErrorInfo | None = None
+
+
+AnyEventData = (
+    RunSubmitted
+    | CancelRequested
+    | AttemptStarted
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptYielded
+    | AttemptUndeliverable
+    | RunStarted
+    | RunFinished
+    | StageStarted
+    | StagePlanned
+    | StageFinished
+    | EndpointDesired
+    | EndpointReported
+)
+
+EVENT_TYPES: dict[str, type[Contract]] = {
+    cls.model_fields["type_"].default: cls
+    for cls in (
+        RunSubmitted,
+        CancelRequested,
+        AttemptStarted,
+        AttemptSucceeded,
+        AttemptFailed,
+        AttemptYielded,
+        AttemptUndeliverable,
+        RunStarted,
+        RunFinished,
+        StageStarted,
+        StagePlanned,
+        StageFinished,
+        EndpointDesired,
+        EndpointReported,
+    )
+}
+
+
+def make_event(
+    data: Contract,
+    *,
+    source: str,
+    subject: str,
+    tenant: str = DEFAULT_TENANT,
+    id: str = "",
+    time: datetime | None = None,
+    traceparent: str = "",
+) -> Event:
+    """Wrap typed data in an envelope; the type is the data model's own."""
+    return Event(
+        id=id or new_id("evt"),
+        source=source,
+        type=event_type(type(data)),
+        subject=subject,
+        time=time or datetime.now(UTC),
+        tenant=tenant,
+        data=data.model_dump(mode="json"),
+        traceparent=traceparent,
+    )
+
+
+def event_type(cls: type[Contract]) -> str:
+    return str(cls.model_fields["type_"].default)
+
+
+def decode(event: Event) -> Contract:
+    """Return the event's typed data.
+
+    Raises:
+        InvalidInput: The type is unknown or its data does not fit; such an event is journalled as refused.
+    """
+    cls = EVENT_TYPES.get(event.type)
+    if cls is None:
+        raise errors.InvalidInput(
+            f"Unknown event type {event.type!r}; {errors.nearest(event.type, EVENT_TYPES)}", field="type"
+        )
+    try:
+        return cls.model_validate(event.data)
+    except ValueError as error:
+        raise errors.InvalidInput(
+            f"Event {event.id} of type {event.type} does not fit its model: {error}", field="data"
+        ) from error

@@ -1,0 +1,51 @@
+"""Identifiers: their own types, and how they are made."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from typing import Annotated, NewType
+
+from pydantic import StringConstraints
+
+Digest = NewType("Digest", str)
+RunId = NewType("RunId", str)
+AttemptId = NewType("AttemptId", str)
+EventId = NewType("EventId", str)
+
+DEFAULT_TENANT = "default"
+
+NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"
+"""Names of pipelines, stages, endpoints, tenants: they appear in keys, queues and URLs."""
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+DigestText = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def is_name(text: str) -> bool:
+    return re.match(NAME_PATTERN, text) is not None
+
+
+def new_id(prefix: str) -> str:
+    """Return ``prefix_`` and 26 Crockford base-32 digits: 48 bits of milliseconds, 80 random bits (a ULID).
+
+    Ids made later sort later, so a listing by id is a listing by time.
+    """
+    number = (int(time.time() * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
+    digits = []
+    for _ in range(26):
+        digits.append(_ALPHABET[number & 31])
+        number >>= 5
+    return f"{prefix}_{''.join(reversed(digits))}"
+
+
+def new_run_id() -> RunId:
+    return RunId(new_id("run"))
+
+
+def attempt_id(run_id: str, stage: str, phase: str, index: int, fence: int) -> AttemptId:
+    """An attempt's id is derived, so that dispatching twice is naming twice, not making two."""
+    return AttemptId(f"{run_id}.{stage}.{phase}.{index}.{fence}")

@@ -1,0 +1,160 @@
+"""What the HTTP API answers about runs, models and endpoints; the SDK decodes the same models."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field, JsonValue
+
+from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.base import Contract
+from millrace.contracts.events import ErrorInfo, StageOutputs
+from millrace.contracts.ids import DEFAULT_TENANT
+from millrace.contracts.pipelines import RunStatus, StageStatus
+
+
+class StageView(Contract):
+    """A stage of a run, as it is now."""
+
+    name: str
+    kind: str
+    status: StageStatus
+    implied: bool = False
+    num_tasks: int = 0
+    num_done: int = 0
+    attempts: int = Field(default=0, description="Attempts dispatched so far, over all tasks.")
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    outputs: StageOutputs | None = None
+    error: ErrorInfo | None = None
+
+
+class RunView(Contract):
+    """A run, as it is now."""
+
+    run_id: str
+    tenant: str = DEFAULT_TENANT
+    pipeline: str
+    status: RunStatus
+    priority: int = 0
+    labels: dict[str, str] = Field(default_factory=dict)
+    params: dict[str, Any] = Field(default_factory=dict)
+    submitted_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    stage: str = Field(default="", description="The stage that ended it, if one did.")
+    error: ErrorInfo | None = None
+    stages: tuple[StageView, ...] = ()
+    seq: int = Field(default=0, description="Number of the latest journalled event.")
+
+
+class RunPage(Contract):
+    runs: tuple[RunView, ...] = Field(description="Newest first; their `stages` are left out.")
+    next_cursor: str = ""
+
+
+class SubmitRun(Contract):
+    """Body of POST /v1/runs. `params` gives data sets as artifact references or as s3:// URLs."""
+
+    run_id: str = Field(
+        default="",
+        description="Made by the client, so that submitting twice is once.",
+        pattern=r"^(run_[0-9a-z]{26})?$",
+    )
+    pipeline: dict[str, JsonValue] = Field(description="The pipeline spec, as in the YAML file.")
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    labels: dict[str, str] = Field(default_factory=dict)
+    priority: int = Field(default=0, ge=-100, le=100)
+    idempotency_key: str = Field(default="", max_length=200)
+    seed: int = Field(default=0, ge=0)
+
+
+class EventView(Contract):
+    """A journalled event with its number in the run; the SSE stream's `id` is `seq`."""
+
+    seq: int
+    id: str
+    type: str
+    time: datetime
+    source: str
+    data: dict[str, Any]
+
+
+class SignalView(Contract):
+    """A transient word about a running attempt: progress, a metric's point, or a log line. It has no number."""
+
+    run_id: str
+    stage: str
+    attempt_id: str
+    kind: Literal["progress", "metric", "log"]
+    time: datetime
+    payload: dict[str, Any]
+
+
+class ModelView(Contract):
+    """A released model."""
+
+    endpoint: str = Field(description="The endpoint whose release it is.")
+    release: int = Field(description="Version, from 1.")
+    model: ArtifactRef
+    run_id: str
+    released_at: datetime
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class EndpointView(Contract):
+    """An endpoint: where it should be and what its servers report."""
+
+    name: str
+    generation: int
+    release: int = Field(description="0: stopped.")
+    model: ArtifactRef | None = None
+    run_id: str = ""
+    status: Literal["starting", "ready", "failed", "stopped"]
+    urls: tuple[str, ...] = Field(default=(), description="Base URLs of servers that are ready.")
+    error: ErrorInfo | None = None
+    updated_at: datetime
+
+
+class Problem(Contract):
+    """Body of every error answer (RFC 9457 fields, and ours)."""
+
+    title: str
+    status: int
+    detail: str
+    code: str
+    remedy: str = ""
+    field: str = ""
+
+
+class PredictRequest(Contract):
+    """Body of POST /v1/endpoints/{name}/predict."""
+
+    rows: tuple[dict[str, JsonValue], ...] = Field(min_length=1, max_length=4096)
+
+
+class PredictResponse(Contract):
+    endpoint: str
+    release: int
+    model: str = Field(description="Digest of the model that answered.")
+    predictions: tuple[dict[str, JsonValue], ...]
+
+
+class GenerateRequest(Contract):
+    """Body of POST /v1/endpoints/{name}/generate."""
+
+    prompt: str = Field(min_length=1, max_length=100_000)
+    max_tokens: int = Field(default=128, ge=1, le=4096)
+    temperature: float = Field(default=0.8, ge=0, le=5)
+    top_k: int = Field(default=0, ge=0, description="0: all tokens.")
+    seed: int = Field(default=0, ge=0)
+
+
+class GenerateResponse(Contract):
+    endpoint: str
+    release: int
+    model: str
+    text: str
+    num_tokens: int
+    finish_reason: Literal["length", "stop"]

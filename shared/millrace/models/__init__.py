@@ -1,0 +1,1 @@
+"""What a model is: signature, package, featurizers, predictors. Imports no torch."""

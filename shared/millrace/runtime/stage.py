@@ -1,0 +1,177 @@
+"""What a stage's code sees: a Context, its Inputs, and the functions it may define.
+
+A stage module defines `work`, and may define `plan` and `merge`:
+
+    def plan(context: Context, config: Config, inputs: Inputs) -> Sequence[Task]
+    def work(context: Context, config: Config, inputs: Inputs, task: Task) -> Result | StageOutputs
+    def merge(context: Context, config: Config, inputs: Inputs, results: Results) -> StageOutputs | NextPlan
+
+`plan` defaults to one empty task. Without `merge`, the one task's `work` answers StageOutputs. A Result is a JSON object of
+at most 4 KiB; whatever is larger goes into the store, and the result names its digest. `results` is an iterable in task order.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from millrace import errors
+from millrace.contracts.artifacts import ArtifactRef, ArtifactType, FileEntry, Manifest
+from millrace.contracts.events import StageOutputs, Verdict
+from millrace.store import Store
+from millrace.store.artifacts import read_manifest, write_manifest
+
+Task = dict[str, Any]
+Result = dict[str, Any]
+Results = Iterable[Result]
+
+MAX_RESULT_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class NextPlan:
+    """What `merge` answers when another round of tasks is needed."""
+
+    tasks: Sequence[Task]
+
+
+class ProgressSink(Protocol):
+    def __call__(self, kind: str, payload: Mapping[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An input that was handed to the stage: its reference and its manifest, files fetched when asked for."""
+
+    ref: ArtifactRef
+    manifest: Manifest
+    store: Store
+    cache: Path
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        return self.manifest.meta
+
+    def entry(self, path: str) -> FileEntry:
+        for entry in self.manifest.files:
+            if entry.path == path:
+                return entry
+        raise errors.NotFound(
+            f"Artifact {self.ref.digest[:12]} has no file {path!r}; {errors.nearest(path, (f.path for f in self.manifest.files[:200]))}"
+        )
+
+    def read(self, path: str, *, max_bytes: int = 64 * 2**20) -> bytes:
+        return self.store.get_bytes(self.entry(path).digest, max_bytes=max_bytes)
+
+    def file(self, path: str) -> Path:
+        """A local, verified, read-only copy of one file; shared by attempts on this host."""
+        entry = self.entry(path)
+        target = self.cache / entry.digest[:2] / (entry.digest + Path(path).suffix)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self.store.fetch(entry.digest, target)
+        return target
+
+    def directory(self) -> Path:
+        """A local directory with every file under its manifest path (hard links into the cache)."""
+        root = self.cache / "trees" / self.ref.digest
+        done = root.with_suffix(".whole")
+        if not done.exists():
+            for entry in self.manifest.files:
+                source, target = self.file(entry.path), root / entry.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _link(source, target)
+            done.touch()
+        return root
+
+
+def _link(source: Path, target: Path) -> None:
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    os.link(source, scratch)
+    os.replace(scratch, target)
+
+
+Inputs = Mapping[str, Any]
+"""Artifact by port; a tuple of them where the port is `many`; an unbound optional port is absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the runtime gives to a stage's code.
+
+    Attributes:
+        store: Where outputs go.
+        workdir: An empty directory, removed after the attempt.
+        cache: Host-wide directory of fetched blobs.
+        seed: Of the run; equal seeds and inputs give equal bytes on equal CPUs.
+        device: `cpu` or `cuda:0`.
+        num_threads: How many threads the attempt may use.
+        log: structlog logger with run, stage, task and attempt bound.
+    """
+
+    store: Store
+    workdir: Path
+    cache: Path
+    run_id: str
+    stage: str
+    attempt_id: str
+    fence: int
+    seed: int
+    device: str
+    num_threads: int
+    log: structlog.stdlib.BoundLogger
+    sink: ProgressSink
+    outputs: Mapping[str, ArtifactType] = field(default_factory=dict)
+
+    def progress(self, done: float, total: float, *, unit: str = "", **values: float | str) -> None:
+        """Report progress: how much of how many units is done, and values to show, such as `loss=0.31`.
+
+        Transient: the latest one wins. Cheap to call often; the parent forwards at most ten a second.
+        """
+        self.sink("progress", {"done": done, "total": total, "unit": unit, "values": values})
+
+    def metric(self, name: str, value: float, *, step: int) -> None:
+        """Report one point of a curve, such as the validation loss at a step."""
+        self.sink("metric", {"name": name, "value": value, "step": step})
+
+    def write_artifact(
+        self, type: ArtifactType, files: Mapping[str, Path | bytes], *, meta: Mapping[str, Any] | None = None
+    ) -> ArtifactRef:
+        """Store files (manifest path -> local path or bytes), blobs first, manifest last; return the reference."""
+        return write_manifest(self.store, type, files, meta=meta or {})
+
+    def open_artifact(self, ref: ArtifactRef) -> Artifact:
+        return Artifact(ref=ref, manifest=read_manifest(self.store, ref.digest), store=self.store, cache=self.cache)
+
+
+def outputs(
+    artifacts: Mapping[str, ArtifactRef],
+    *,
+    summary: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    verdict: Verdict | None = None,
+) -> StageOutputs:
+    """The end of a stage: its artifacts by port, and a small summary for people."""
+    return StageOutputs(
+        artifacts=dict(artifacts), summary=dict(summary or {}), metrics=dict(metrics or {}), verdict=verdict
+    )
+
+
+@contextmanager
+def local_context(store: Store, root: Path, *, seed: int = 0, stage: str = "stage") -> Iterator[Context]:
+    """A context without a worker: for tests of a stage's code, and for notebooks."""
+    cache = root / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root) as workdir:
+        yield Context(
+            store=store, workdir=Path(workdir), cache=cache, run_id="run_local", stage=stage,
+            attempt_id=f"run_local.{stage}.plan.0.1", fence=1, seed=seed, device="cpu",
+            num_threads=os.cpu_count() or 1, log=structlog.get_logger(), sink=lambda kind, payload: None,
+        )  # fmt: skip
