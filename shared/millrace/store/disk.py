@@ -1,0 +1,100 @@
+"""Durable files: fsync of contents and directories, atomic replacement, and the system's errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from millrace import errors
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+STALE_S = 24 * 3600.0
+
+
+@contextlib.contextmanager
+def translated(action: str, path: Path) -> Iterator[None]:
+    """Turn an OSError into ResourceExhausted, Unauthorized or Unavailable that names the path and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            raise errors.ResourceExhausted(
+                f"Cannot {action} {path}: {reason}.",
+                remedy="Free space on that disk, or set MILLRACE_HOME or MILLRACE_STORE_URL to one with room.",
+            ) from error
+        if error.errno in _DENIED:
+            raise errors.Unauthorized(
+                f"Cannot {action} {path}: {reason}.",
+                remedy="Give this user the right to write there, or set MILLRACE_HOME or MILLRACE_STORE_URL elsewhere.",
+            ) from error
+        raise errors.Unavailable(
+            f"Cannot {action} {path}: {reason}.", remedy="Check that the disk is mounted and healthy."
+        ) from error
+
+
+class Source:
+    """A file being read, whose failures speak our words."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path = file, path
+
+    def read(self, size: int = -1, /) -> bytes:
+        with translated("read", self._path):
+            return self._file.read(size)
+
+
+def open_input(path: Path) -> BinaryIO:
+    """Open a caller's file for reading. Raises NotFound, InvalidInput (not a file), Unauthorized or Unavailable."""
+    with translated("read", path):
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            raise errors.NotFound(f"There is no file {path}.", remedy="Check the path.") from None
+        except IsADirectoryError:
+            raise errors.InvalidInput(f"{path} is a directory.", remedy="Give a file.") from None
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def replacement(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """Yield an empty file in folder and its path, for the caller to fill, `settle` and rename; removed if it stays."""
+    path = folder / f".{os.getpid()}-{secrets.token_hex(8)}.tmp"
+    with path.open("xb") as file:
+        try:
+            yield file, path
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+def settle(file: BinaryIO) -> None:
+    """Flush a file's bytes to the disk itself."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed writers left in folder more than a day ago."""
+    limit = time.time() - STALE_S
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            # Another process may sweep at the same moment.
+            with contextlib.suppress(FileNotFoundError):
+                if entry.name.endswith(".tmp") and entry.stat().st_mtime < limit:
+                    os.unlink(entry.path)
