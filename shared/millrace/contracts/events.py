@@ -269,14 +269,15 @@ def decode(event: Event) -> Contract:
     Raises:
         InvalidInput: The type is unknown or its data does not fit; such an event is journalled as refused.
     """
-    cls = EVENT_TYPES.get(event.type)
+    return decode_data(event.type, event.data)
+
+
+def decode_data(type: str, data: dict[str, Any]) -> Contract:
+    """Return an event's typed data, given its type's versioned name. Raises InvalidInput as `decode` does."""
+    cls = EVENT_TYPES.get(type)
     if cls is None:
-        raise errors.InvalidInput(
-            f"Unknown event type {event.type!r}; {errors.nearest(event.type, EVENT_TYPES)}", field="type"
-        )
+        raise errors.InvalidInput(f"Unknown event type {type!r}; {errors.nearest(type, EVENT_TYPES)}", field="type")
     try:
-        return cls.model_validate(event.data)
+        return cls.model_validate(data)
     except ValueError as error:
-        raise errors.InvalidInput(
-            f"Event {event.id} of type {event.type} does not fit its model: {error}", field="data"
-        ) from error
+        raise errors.InvalidInput(f"Data of type {type} does not fit its model: {error}", field="data") from error

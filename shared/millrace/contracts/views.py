@@ -9,9 +9,10 @@ from pydantic import Field, JsonValue
 
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import Contract
-from millrace.contracts.events import ErrorInfo, StageOutputs
+from millrace.contracts.events import ErrorInfo, StageOutputs, decode_data
 from millrace.contracts.ids import DEFAULT_TENANT
 from millrace.contracts.pipelines import RunStatus, StageStatus
+from millrace.contracts.stages import Effect, Port
 
 
 class StageView(Contract):
@@ -49,6 +50,10 @@ class RunView(Contract):
     seq: int = Field(default=0, description="Number of the latest journalled event.")
 
 
+TERMINAL_STATUSES: frozenset[RunStatus] = frozenset({"succeeded", "failed", "rejected", "cancelled"})
+"""A run in one of these goes no further."""
+
+
 class RunPage(Contract):
     runs: tuple[RunView, ...] = Field(description="Newest first; their `stages` are left out.")
     next_cursor: str = ""
@@ -70,6 +75,14 @@ class SubmitRun(Contract):
     seed: int = Field(default=0, ge=0)
 
 
+class PlanRequest(Contract):
+    """Body of POST /v1/plan: what a submission would run."""
+
+    pipeline: dict[str, JsonValue] = Field(description="The pipeline spec, as in the YAML file.")
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    seed: int = Field(default=0, ge=0)
+
+
 class EventView(Contract):
     """A journalled event with its number in the run; the SSE stream's `id` is `seq`."""
 
@@ -79,6 +92,16 @@ class EventView(Contract):
     time: datetime
     source: str
     data: dict[str, Any]
+
+    def fact(self) -> Contract:
+        """The typed data, such as a StageFinished. Raises InvalidInput where this version does not know the type."""
+        return decode_data(self.type, self.data)
+
+    def __str__(self) -> str:
+        told = [self.data[key] for key in ("stage", "status") if self.data.get(key)]
+        failure = self.data.get("error") or {}
+        words = [f"{self.time:%H:%M:%S}", self.type.rpartition(".v")[0], *told, failure.get("message", "")]
+        return " ".join(str(word) for word in words if word)
 
 
 class SignalView(Contract):
@@ -90,6 +113,9 @@ class SignalView(Contract):
     kind: Literal["progress", "metric", "log"]
     time: datetime
     payload: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.time:%H:%M:%S} {self.stage} {self.kind} {self.payload}"
 
 
 class ModelView(Contract):
@@ -115,6 +141,36 @@ class EndpointView(Contract):
     urls: tuple[str, ...] = Field(default=(), description="Base URLs of servers that are ready.")
     error: ErrorInfo | None = None
     updated_at: datetime
+
+
+class KindView(Contract):
+    """A stage kind that is installed where the gateway runs."""
+
+    name: str
+    caption: str
+    service: str
+    inputs: dict[str, Port]
+    outputs: dict[str, Port]
+    effect: Effect
+    bytes: Literal["deterministic", "measured"]
+    config: dict[str, Any] = Field(description="JSON Schema (draft 2020-12) of what stands under `with`.")
+
+
+class CheckView(Contract):
+    """Whether one thing that a process needs answers."""
+
+    name: str = Field(description="`broker`, `store` or `ledger`.")
+    ok: bool
+    seconds: float = Field(ge=0, description="How long the check took.")
+    detail: str = ""
+    remedy: str = ""
+
+
+class ReadyView(Contract):
+    """Answer of /readyz."""
+
+    ready: bool
+    checks: tuple[CheckView, ...]
 
 
 class Problem(Contract):
