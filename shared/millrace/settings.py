@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -107,14 +107,17 @@ def _scheme(value: str, allowed: tuple[str, ...]) -> str:
     return value
 
 
-def load_settings() -> Settings:
-    """Read the environment once.
+S = TypeVar("S", bound=Settings)
+
+
+def load_settings(cls: type[S] = Settings) -> S:  # type: ignore[assignment]  # the default is the bound itself
+    """Read the environment once, into Settings or a service's own subclass of it.
 
     Raises:
         InvalidInput: A variable has a wrong value; the message names it and never repeats a secret.
     """
     try:
-        return Settings()
+        return cls()
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "MILLRACE_" + "_".join(str(part) for part in first["loc"]).upper()
