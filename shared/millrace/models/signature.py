@@ -42,13 +42,16 @@ class OutputSpec(Contract):
 
 
 class FeaturizerOp(Contract):
-    """One declarative, versioned operation, such as `standardize@1`: columns in, a tensor out. Arrays stand in its asset."""
+    """One declarative, versioned operation, such as `standardize@1`: columns in, a tensor out."""
 
     op: str = Field(description="`name@version`.")
     columns: tuple[str, ...]
     output: str = Field(description="Name of the tensor it makes or appends to.")
     arguments: dict[str, Any] = Field(default_factory=dict)
-    asset: str = Field(default="", description="Path in the package, such as `featurizer/standardize-0.safetensors`.")
+    asset: str = Field(
+        default="",
+        description="What it learned: a path in the package, such as `featurizer/standardize-0.safetensors`.",
+    )
 
 
 class Signature(Contract):
@@ -97,5 +100,5 @@ class ModelCard(Contract):
     licence: str = ""
     lineage: Lineage = Lineage()
     signature: Signature
-    weights: str = "weights.safetensors"
+    weights: str = Field(default="weights.safetensors", description="Empty in a package made for serving alone.")
     golden: str = Field(default="golden.parquet", description="At least 16 raw rows with the fp32 program's outputs.")

@@ -1,0 +1,1 @@
+"""The featurizers' operations: declarative, versioned, vectorised, the same in training and in serving."""
