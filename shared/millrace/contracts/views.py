@@ -205,6 +205,7 @@ class GenerateRequest(Contract):
     temperature: float = Field(default=0.8, ge=0, le=5)
     top_k: int = Field(default=0, ge=0, description="0: all tokens.")
     seed: int = Field(default=0, ge=0)
+    stream: bool = Field(default=False, description="Answer by server-sent events, a piece of text each.")
 
 
 class GenerateResponse(Contract):
