@@ -184,10 +184,14 @@ class Problem(Contract):
     field: str = ""
 
 
+MAX_PREDICT_ROWS = 4096
+"""Of one request; more belong to the `predict` stage."""
+
+
 class PredictRequest(Contract):
     """Body of POST /v1/endpoints/{name}/predict."""
 
-    rows: tuple[dict[str, JsonValue], ...] = Field(min_length=1, max_length=4096)
+    rows: tuple[dict[str, JsonValue], ...] = Field(min_length=1, max_length=MAX_PREDICT_ROWS)
 
 
 class PredictResponse(Contract):
