@@ -1,1 +1,1 @@
-"""Offers the factory over HTTP."""
+"""The HTTP API: submit and follow runs, upload data, download artifacts, reach endpoints."""
