@@ -173,6 +173,14 @@ class StageFinished(Contract):
     error: ErrorInfo | None = None
 
 
+class ReleaseOverdue(Contract):
+    """A timer of the conductor's own: nobody reported the release in time."""
+
+    type_: Literal["release.overdue.v1"] = Field(default="release.overdue.v1", exclude=True)
+    run_id: str
+    stage: str
+
+
 class EndpointDesired(Contract):
     """Where an endpoint should be. Servers reconcile and ignore older generations."""
 
@@ -211,6 +219,7 @@ AnyEventData = (
     | StageStarted
     | StagePlanned
     | StageFinished
+    | ReleaseOverdue
     | EndpointDesired
     | EndpointReported
 )
@@ -230,6 +239,7 @@ EVENT_TYPES: dict[str, type[Contract]] = {
         StageStarted,
         StagePlanned,
         StageFinished,
+        ReleaseOverdue,
         EndpointDesired,
         EndpointReported,
     )

@@ -1,1 +1,1 @@
-"""The seam to the run journal: SQLite or PostgreSQL through one code path."""
+"""The run journal and its projections, on SQLite or PostgreSQL through one code path."""

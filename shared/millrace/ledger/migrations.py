@@ -1,0 +1,95 @@
+"""The ledger's tables, as numbered migrations. A migration, once released, never changes: the next one does."""
+
+from __future__ import annotations
+
+import time
+
+from millrace import errors
+from millrace.ledger.database import Database, Transaction
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE runs (
+            run_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, pipeline TEXT NOT NULL, status TEXT NOT NULL,
+            priority INTEGER NOT NULL, labels TEXT NOT NULL, params TEXT NOT NULL, graph TEXT NOT NULL, trace TEXT NOT NULL,
+            idempotency_key TEXT NOT NULL, content_digest TEXT NOT NULL, seq INTEGER NOT NULL,
+            submitted_at DOUBLE PRECISION NOT NULL, started_at DOUBLE PRECISION, finished_at DOUBLE PRECISION,
+            stage TEXT NOT NULL, error TEXT)""",
+        "CREATE UNIQUE INDEX runs_by_key ON runs (tenant, idempotency_key) WHERE idempotency_key <> ''",
+        "CREATE INDEX runs_by_tenant ON runs (tenant, run_id)",
+        """CREATE TABLE stages (
+            run_id TEXT NOT NULL, name TEXT NOT NULL, position INTEGER NOT NULL, status TEXT NOT NULL,
+            phase TEXT NOT NULL, round INTEGER NOT NULL, num_tasks INTEGER NOT NULL, num_done INTEGER NOT NULL,
+            attempts INTEGER NOT NULL, plan TEXT, outputs TEXT, error TEXT,
+            started_at DOUBLE PRECISION, finished_at DOUBLE PRECISION, PRIMARY KEY (run_id, name))""",
+        """CREATE TABLE tasks (
+            run_id TEXT NOT NULL, stage TEXT NOT NULL, round INTEGER NOT NULL, phase TEXT NOT NULL, idx INTEGER NOT NULL,
+            tenant TEXT NOT NULL, status TEXT NOT NULL, fence INTEGER NOT NULL, failures INTEGER NOT NULL,
+            nonce TEXT NOT NULL, worker TEXT NOT NULL, service TEXT NOT NULL, resource_class TEXT NOT NULL,
+            priority INTEGER NOT NULL, ready_at DOUBLE PRECISION NOT NULL, dispatched_at DOUBLE PRECISION, result TEXT,
+            PRIMARY KEY (run_id, stage, round, phase, idx))""",
+        """CREATE INDEX tasks_pending ON tasks (service, resource_class, priority, ready_at, run_id)
+            WHERE status = 'pending'""",
+        """CREATE INDEX tasks_open ON tasks (service, resource_class, status) WHERE status IN ('dispatched', 'running')""",
+        """CREATE TABLE events (
+            event_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, subject TEXT NOT NULL, seq INTEGER NOT NULL, type TEXT NOT NULL,
+            source TEXT NOT NULL, time DOUBLE PRECISION NOT NULL, data TEXT NOT NULL, refused TEXT NOT NULL)""",
+        "CREATE UNIQUE INDEX events_in_order ON events (subject, seq)",
+        """CREATE TABLE inbox (
+            event_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, event TEXT NOT NULL, received_at DOUBLE PRECISION NOT NULL)""",
+        """CREATE TABLE outbox (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, owner TEXT NOT NULL,
+            created_at DOUBLE PRECISION NOT NULL)""",
+        """CREATE TABLE timers (
+            timer_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, due_at DOUBLE PRECISION NOT NULL, event TEXT NOT NULL)""",
+        "CREATE INDEX timers_due ON timers (due_at)",
+        """CREATE TABLE workers (
+            worker_id TEXT PRIMARY KEY, host TEXT NOT NULL, services TEXT NOT NULL, classes TEXT NOT NULL,
+            seen_at DOUBLE PRECISION NOT NULL)""",
+        """CREATE TABLE endpoints (
+            tenant TEXT NOT NULL, name TEXT NOT NULL, generation INTEGER NOT NULL, release_number INTEGER NOT NULL, model TEXT,
+            run_id TEXT NOT NULL, status TEXT NOT NULL, error TEXT, updated_at DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (tenant, name))""",
+        """CREATE TABLE endpoint_servers (
+            tenant TEXT NOT NULL, name TEXT NOT NULL, server TEXT NOT NULL, url TEXT NOT NULL, generation INTEGER NOT NULL,
+            status TEXT NOT NULL, seen_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (tenant, name, server))""",
+        """CREATE TABLE releases (
+            tenant TEXT NOT NULL, endpoint TEXT NOT NULL, release_number INTEGER NOT NULL, model TEXT NOT NULL,
+            run_id TEXT NOT NULL, metrics TEXT NOT NULL, released_at DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (tenant, endpoint, release_number))""",
+    ),
+)
+
+
+def migrate(database: Database) -> None:
+    """Bring the database to this version's schema; safe to run by many processes at once.
+
+    Raises:
+        Conflict: The database was written by a newer Millrace.
+    """
+    database.transact(_create_version_table)
+
+    def step(tx: Transaction) -> None:
+        rows = tx.rows(f"SELECT version FROM schema_version WHERE id = 1{tx.lock}")
+        version = int(rows[0][0])
+        if version > len(MIGRATIONS):
+            raise errors.Conflict(
+                f"The ledger has schema version {version}, this Millrace knows {len(MIGRATIONS)}.",
+                remedy="Upgrade Millrace.",
+            )
+        for number in range(version, len(MIGRATIONS)):
+            for statement in MIGRATIONS[number]:
+                tx.run(statement)
+        tx.run("UPDATE schema_version SET version = ?, changed_at = ? WHERE id = 1", (len(MIGRATIONS), time.time()))
+
+    database.transact(step)
+
+
+def _create_version_table(tx: Transaction) -> None:
+    if tx.lock:  # PostgreSQL: two processes that create one table at once collide in its catalogue
+        tx.rows("SELECT pg_advisory_xact_lock(7046029254386353131)")
+    tx.run(
+        """CREATE TABLE IF NOT EXISTS schema_version (
+            id INTEGER PRIMARY KEY, version INTEGER NOT NULL, changed_at DOUBLE PRECISION NOT NULL)"""
+    )
+    tx.run("INSERT INTO schema_version VALUES (1, 0, ?) ON CONFLICT (id) DO NOTHING", (time.time(),))

@@ -1,0 +1,81 @@
+"""The state of a run as values: a header, stage counters, and single task rows. The conductor's machine folds over these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.commands import Phase
+from millrace.contracts.events import ErrorInfo, StageOutputs
+from millrace.contracts.pipelines import Graph, RunStatus, StageStatus
+
+StagePhase = Literal["plan", "work", "merge", "release"]
+TaskStatus = Literal["pending", "dispatched", "running", "succeeded", "failed", "cancelled"]
+
+FINAL_RUN: frozenset[str] = frozenset({"succeeded", "failed", "rejected", "cancelled"})
+OPEN_TASK: frozenset[str] = frozenset({"pending", "dispatched", "running"})
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """Counters and outputs of one stage; nothing in it grows with the number of tasks."""
+
+    name: str
+    position: int
+    status: StageStatus = "pending"
+    phase: StagePhase = "plan"
+    round: int = 0
+    num_tasks: int = 0
+    num_done: int = 0
+    attempts: int = 0
+    plan: ArtifactRef | None = None
+    outputs: StageOutputs | None = None
+    error: ErrorInfo | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run's header and its stages."""
+
+    run_id: str
+    tenant: str
+    graph: Graph
+    status: RunStatus
+    priority: int
+    submitted_at: float
+    stages: Mapping[str, StageState]
+    started_at: float | None = None
+    finished_at: float | None = None
+    stage: str = ""
+    error: ErrorInfo | None = None
+
+
+class TaskKey(NamedTuple):
+    run_id: str
+    stage: str
+    round: int
+    phase: Phase
+    idx: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskState:
+    """One task: its current fence, and the holder that the first `attempt.started` bound."""
+
+    key: TaskKey
+    tenant: str
+    service: str
+    resource_class: str
+    priority: int
+    status: TaskStatus = "pending"
+    fence: int = 0
+    failures: int = 0
+    nonce: str = ""
+    worker: str = ""
+    ready_at: float = 0.0
+    dispatched_at: float | None = None
+    result: dict[str, Any] | None = None
