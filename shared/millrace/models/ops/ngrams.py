@@ -39,6 +39,8 @@ class HashedNgrams(Op):
         char_orders: Lengths of character n-grams, such as [3, 4, 5].
         lowercase: Fold case first.
         unique: Keep only the first of equal ids in a text: a set in place of a sequence.
+        log_repeats: Of equal ids in a text keep the first, second, fourth, eighth and so on: a sum over what is left
+            grows with the logarithm of a count, as sublinear TF-IDF does.
     """
 
     kind = "hashed_ngrams@1"
@@ -50,6 +52,7 @@ class HashedNgrams(Op):
         "char_orders": [],
         "lowercase": True,
         "unique": False,
+        "log_repeats": False,
     }
 
     def apply(self, batch: pa.RecordBatch) -> Array:
@@ -66,6 +69,8 @@ class HashedNgrams(Op):
         ):
             if self.arguments["unique"]:
                 rows, ids = _first_of_equals(rows, ids)
+            elif self.arguments["log_repeats"]:
+                rows, ids = _powers_of_two_of_equals(rows, ids)
             counts = np.bincount(rows, minlength=batch.num_rows)
             rank = np.arange(len(rows)) - (np.cumsum(counts) - counts)[rows]
             place = filled[rows] + rank
@@ -158,3 +163,13 @@ def _first_of_equals(rows: Array, ids: Array) -> tuple[Array, Array]:
     _, first = np.unique(rows * span + ids, return_index=True)
     first.sort()
     return rows[first], ids[first]
+
+
+def _powers_of_two_of_equals(rows: Array, ids: Array) -> tuple[Array, Array]:
+    keys = rows * (int(ids.max(initial=0)) + 1) + ids
+    order = np.argsort(keys, kind="stable")
+    starts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    nth = np.empty(len(keys), dtype=np.int64)
+    nth[order] = np.arange(len(keys)) - np.repeat(starts, np.diff(starts, append=len(keys)))
+    keep = (nth & (nth + 1)) == 0
+    return rows[keep], ids[keep]
