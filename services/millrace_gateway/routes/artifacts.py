@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, BinaryIO
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -25,17 +26,21 @@ Filename = Annotated[str, Query(max_length=1024, description="Path of the one fi
 @router.post("/datasets", status_code=201, operation_id="uploadDataset", openapi_extra=UPLOAD, responses=problems(413))
 async def upload_dataset(request: Request, backends: Using, filename: Filename = "data") -> ArtifactRef:
     """Upload data as a `source` artifact, which a pipeline's data set parameter takes."""
-    return await _upload(request, backends, "source", filename)
+    return await _upload(request, backends, "source", filename, {})
 
 
 @router.post(
     "/artifacts", status_code=201, operation_id="uploadArtifact", openapi_extra=UPLOAD, responses=problems(413)
 )
 async def upload_artifact(
-    request: Request, backends: Using, type: ArtifactType, filename: Filename = "data"
+    request: Request,
+    backends: Using,
+    type: ArtifactType,
+    filename: Filename = "data",
+    meta: Annotated[str, Query(max_length=8192, description="Of the manifest: a JSON object.")] = "{}",
 ) -> ArtifactRef:
     """Upload files as an artifact of any type, such as `code`."""
-    return await _upload(request, backends, type, filename)
+    return await _upload(request, backends, type, filename, _object(meta))
 
 
 @router.get("/artifacts/{digest}", operation_id="getArtifact", responses=problems(404))
@@ -74,21 +79,35 @@ async def get_file(digest: Digest, path: str, backends: Using, request: Request)
     return StreamingResponse(blob_chunks(backends, entry.digest), media_type=entry.media_type, headers=headers)
 
 
-async def _upload(request: Request, backends: Backends, type_: ArtifactType, filename: str) -> ArtifactRef:
+async def _upload(
+    request: Request, backends: Backends, type_: ArtifactType, filename: str, meta: Mapping[str, Any]
+) -> ArtifactRef:
     content_type = request.headers.get("content-type", "")
     next_chunk = chunks_of(request)
     if content_type.startswith("multipart/"):
         files: Iterator[tuple[str, BinaryIO]] = iter(MultipartFiles(content_type, next_chunk))
     else:
         files = _single(filename, next_chunk)
-    return await backends.call_long(_store_files, backends, type_, files)
+    return await backends.call_long(_store_files, backends, type_, files, meta)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise errors.InvalidInput(f"Expected a JSON object; found {text[:80]!r}.", field="meta")
+    return value
 
 
 def _single(filename: str, next_chunk: NextChunk) -> Iterator[tuple[str, BinaryIO]]:
     yield filename, open_body(next_chunk)
 
 
-def _store_files(backends: Backends, type_: ArtifactType, files: Iterator[tuple[str, BinaryIO]]) -> ArtifactRef:
+def _store_files(
+    backends: Backends, type_: ArtifactType, files: Iterator[tuple[str, BinaryIO]], meta: Mapping[str, Any]
+) -> ArtifactRef:
     """Stream each file into the store, then write the manifest."""
     entries: dict[str, FileEntry] = {}
     for path, stream in files:
@@ -99,4 +118,4 @@ def _store_files(backends: Backends, type_: ArtifactType, files: Iterator[tuple[
         entries[path] = FileEntry(path=path, digest=digest, size_bytes=size, media_type=media_type(path))
     if not any(entry.size_bytes for entry in entries.values()):
         raise errors.InvalidData("The upload holds no bytes.", remedy="Send a file that is not empty.")
-    return write_manifest(backends.store, type_, entries, meta={})
+    return write_manifest(backends.store, type_, entries, meta=meta)

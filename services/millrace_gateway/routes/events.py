@@ -22,8 +22,8 @@ SSE = "text/event-stream"
 PAGE = 500
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "A JSON list of at most `limit` events, or with `Accept: text/event-stream` a stream whose `id` is "
-        "`seq`, resumable by `Last-Event-ID`. Between them `event: signal` carries SignalView without an id.",
+        "description": "A JSON list of at most `limit` events, or with `Accept: text/event-stream` a stream: the `id` "
+        "is `seq`, resumable by `Last-Event-ID`; in between, `event: signal` carries SignalView without an id.",
         "content": {SSE: {"schema": {"type": "string"}}},
     },
     204: {"description": "The stream's run is over and nothing comes after `Last-Event-ID`: do not connect again."},

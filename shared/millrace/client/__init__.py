@@ -1,1 +1,1 @@
-"""The SDK: a client over HTTP, typed handles of runs, models and endpoints."""
+"""The SDK: submit and follow runs, reach models and endpoints, over HTTP; sync and async on one core."""

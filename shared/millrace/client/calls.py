@@ -1,0 +1,183 @@
+"""Every request of the API as a value: what to send and how to read the answer. Knows no connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote
+
+from pydantic import TypeAdapter
+
+from millrace.contracts.artifacts import ArtifactRef, ArtifactType, Manifest
+from millrace.contracts.base import Contract, canonical_json
+from millrace.contracts.pipelines import Graph
+from millrace.contracts.views import (
+    EndpointView,
+    EventView,
+    GenerateRequest,
+    GenerateResponse,
+    KindView,
+    ModelView,
+    PlanRequest,
+    PredictRequest,
+    PredictResponse,
+    ReadyView,
+    RunPage,
+    RunView,
+    SubmitRun,
+)
+
+T = TypeVar("T")
+C = TypeVar("C", bound=Contract)
+
+Body = bytes | Callable[[], Iterator[bytes]]
+"""Bytes, or what makes the stream of them anew for each try."""
+
+JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One request. All are safe to repeat: the server recognizes ids, and stored bytes are named by their digest."""
+
+    method: str
+    path: str
+    decode: Callable[[bytes], T]
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body | None = None
+    timeout_s: float = 60.0
+
+
+def submit_run(body: SubmitRun) -> Call[RunView]:
+    return Call("POST", "/v1/runs", _model(RunView), headers=JSON, body=_json(body))
+
+
+def plan_run(body: PlanRequest) -> Call[Graph]:
+    return Call("POST", "/v1/plan", _model(Graph), headers=JSON, body=_json(body))
+
+
+def get_run(run_id: str, *, wait_s: float = 0) -> Call[RunView]:
+    """`wait_s`: answer when the run is over, at most so much later (up to 60)."""
+    query = {"wait_s": f"{wait_s:.3f}"} if wait_s else {}
+    return Call("GET", f"/v1/runs/{_part(run_id)}", _model(RunView), query=query, timeout_s=60 + wait_s)
+
+
+def list_runs(*, status: str, pipeline: str, label: tuple[str, str] | None, limit: int, cursor: str) -> Call[RunPage]:
+    asked = {"status": status, "pipeline": pipeline, "cursor": cursor, "label": "=".join(label) if label else ""}
+    query = {key: value for key, value in asked.items() if value} | {"limit": str(limit)}
+    return Call("GET", "/v1/runs", _model(RunPage), query=query)
+
+
+def cancel_run(run_id: str, *, reason: str) -> Call[RunView]:
+    body = json.dumps({"reason": reason}).encode()
+    return Call("POST", f"/v1/runs/{_part(run_id)}/cancel", _model(RunView), headers=JSON, body=body)
+
+
+def list_events(run_id: str, *, after: int) -> Call[list[EventView]]:
+    return Call("GET", f"/v1/runs/{_part(run_id)}/events", _list(EventView), query={"after": str(after)})
+
+
+def stream_events(run_id: str, *, after: int, signals: bool) -> Call[None]:
+    return Call(
+        "GET",
+        f"/v1/runs/{_part(run_id)}/events",
+        _nothing,
+        query={"signals": "true" if signals else "false"},
+        headers={"Accept": "text/event-stream", "Last-Event-ID": str(after)},
+    )
+
+
+def stream_logs(run_id: str, *, stage: str) -> Call[None]:
+    return Call("GET", f"/v1/runs/{_part(run_id)}/logs", _nothing, query={"stage": stage} if stage else {})
+
+
+def upload(type: ArtifactType, body: Body, *, content_type: str, filename: str, meta: Mapping[str, Any]) -> Call[ArtifactRef]:
+    """Upload one raw file, or a multipart body of several, as an artifact."""
+    query = {"type": type, "filename": filename}
+    if meta:
+        query["meta"] = canonical_json(dict(meta))
+    return Call(
+        "POST",
+        "/v1/artifacts",
+        _model(ArtifactRef),
+        query=query,
+        headers={"Content-Type": content_type},
+        body=body,
+        timeout_s=600,
+    )
+
+
+def get_artifact(digest: str) -> Call[Manifest]:
+    return Call("GET", f"/v1/artifacts/{_part(digest)}", _model(Manifest))
+
+
+def download_file(digest: str, path: str) -> Call[None]:
+    return Call("GET", f"/v1/artifacts/{_part(digest)}/files/{quote(path)}", _nothing, timeout_s=600)
+
+
+def list_kinds() -> Call[list[KindView]]:
+    return Call("GET", "/v1/kinds", _list(KindView))
+
+
+def pipeline_schema() -> Call[dict[str, Any]]:
+    return Call("GET", "/v1/schema/pipeline.json", TypeAdapter(dict[str, Any]).validate_json)
+
+
+def list_models() -> Call[list[ModelView]]:
+    return Call("GET", "/v1/models", _list(ModelView))
+
+
+def list_endpoints() -> Call[list[EndpointView]]:
+    return Call("GET", "/v1/endpoints", _list(EndpointView))
+
+
+def get_endpoint(name: str) -> Call[EndpointView]:
+    return Call("GET", f"/v1/endpoints/{_part(name)}", _model(EndpointView))
+
+
+def stop_endpoint(name: str) -> Call[EndpointView]:
+    return Call("DELETE", f"/v1/endpoints/{_part(name)}", _model(EndpointView))
+
+
+def predict(name: str, rows: Sequence[Mapping[str, Any]]) -> Call[PredictResponse]:
+    """Raises ValueError (pydantic's) where rows are not JSON or too many."""
+    body = PredictRequest(rows=tuple(dict(row) for row in rows))
+    return Call("POST", f"/v1/endpoints/{_part(name)}/predict", _model(PredictResponse), headers=JSON, body=_json(body))
+
+
+def generate(name: str, body: GenerateRequest) -> Call[GenerateResponse]:
+    return Call(
+        "POST",
+        f"/v1/endpoints/{_part(name)}/generate",
+        _model(GenerateResponse),
+        headers=JSON,
+        body=_json(body),
+        timeout_s=180,
+    )
+
+
+def ready() -> Call[ReadyView]:
+    return Call("GET", "/readyz", _model(ReadyView))
+
+
+def _model(model: type[C]) -> Callable[[bytes], C]:
+    return model.model_validate_json
+
+
+def _list(model: type[C]) -> Callable[[bytes], list[C]]:
+    return TypeAdapter(list[model]).validate_json  # type: ignore[valid-type]  # a type made at run time
+
+
+def _nothing(_: bytes) -> None:
+    return None
+
+
+def _json(body: Contract) -> bytes:
+    return body.model_dump_json(by_alias=True).encode()
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
