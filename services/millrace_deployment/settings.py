@@ -52,7 +52,7 @@ class PredictConfig(StageConfig):
         default=65_536,
         ge=1,
         le=10_000_000,
-        description="At most this many rows a task, so that a lost worker costs little; more tasks are made if need be.",
+        description="At most this many rows a task, so that a lost worker costs little; more tasks if need be.",
     )
     rows_per_batch: int = Field(
         default=1024, ge=1, le=65_536, description="Rows that one call of the model takes; bounds memory."
