@@ -10,7 +10,18 @@ from millrace.contracts.base import Contract
 from millrace.contracts.ids import DEFAULT_TENANT, DigestText
 
 ArtifactType = Literal[
-    "source", "dataset", "model", "report", "variants", "release", "predictions", "plan", "logs", "code", "checkpoint", "any"
+    "source",
+    "dataset",
+    "model",
+    "report",
+    "variants",
+    "release",
+    "predictions",
+    "plan",
+    "logs",
+    "code",
+    "checkpoint",
+    "any",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The grammar of `when`: comparisons over params, verdicts and metrics, joined by and, or, not. Parsed, never evaluated as code.
+"""The grammar of `when`: comparisons over params, verdicts and metrics, joined by and, or, not; parsed, never `eval`.
 
 condition  = clause { "or" clause }          clause = factor { "and" factor }
 factor     = "not" factor | "(" condition ")" | value [ op value ]

@@ -54,6 +54,9 @@ class StageOutputs(Contract):
     """What a stage made: artifacts by port, and a small summary that people read."""
 
     artifacts: dict[str, ArtifactRef] = Field(default_factory=dict)
+    lists: dict[str, tuple[ArtifactRef, ...]] = Field(
+        default_factory=dict, description="Ports of a `foreach` that nothing merged: an artifact a task, in task order."
+    )
     summary: dict[str, Any] = Field(default_factory=dict, description="At most 4 KiB as JSON.")
     metrics: dict[str, float] = Field(
         default_factory=dict, description="What `when` and gates may read, such as `accuracy`."

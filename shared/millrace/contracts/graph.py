@@ -15,7 +15,7 @@ from millrace.contracts.ids import DEFAULT_TENANT, is_name
 from millrace.contracts.loading import validate
 from millrace.contracts.params import resolve_params, substitute
 from millrace.contracts.pipelines import Binding, Graph, GraphStage, PipelineSpec, StageSpec
-from millrace.contracts.stages import FUNCTION_KIND, Port, StageKind, find_kind, installed_kinds
+from millrace.contracts.stages import FUNCTION_KIND, Port, StageConfig, StageKind, installed_kinds
 
 FUNCTIONS_SERVICE = "functions"
 
@@ -89,14 +89,12 @@ def _kind_of(name: str, stage: StageSpec, kinds: Mapping[str, StageKind]) -> Sta
     kind = stage.kind or name
     if kind in kinds:
         return kinds[kind]
-    if kinds is installed_kinds():
-        return find_kind(kind, field=f"{field}.kind" if stage.kind else field)
-    raise errors.InvalidSpec(f"No stage kind {kind!r}; {errors.nearest(kind, kinds)}", field=field)
+    raise errors.InvalidSpec(
+        f"No stage kind {kind!r} is installed; {errors.nearest(kind, kinds)}", field=f"{field}.kind" if stage.kind else field
+    )
 
 
 def _function_kind(stage: StageSpec) -> StageKind:
-    from millrace.contracts.stages import StageConfig
-
     function = stage.function
     assert function is not None
     return StageKind(
@@ -218,7 +216,7 @@ def _ingests(sources: Mapping[str, Source], kinds: Mapping[str, StageKind]) -> l
                     needs=(),
                     outputs={port: value.type for port, value in kind.outputs.items()},
                     implied=True,
-                )  # fmt: skip
+                )
             )
     return stages
 

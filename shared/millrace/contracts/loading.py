@@ -107,7 +107,7 @@ def spec_error(model: type[BaseModel], error: ValidationError, *, field: str = "
     """Translate pydantic's first complaint: path, what was expected, what was found, the nearest valid name."""
     faults = error.errors(include_url=False, include_context=False)
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    loc = _without_union_tags(model, fault["loc"])
+    loc = _without_union_tags(fault["loc"])
     path = ".".join([*([field] if field else []), *(str(part) for part in loc)])
     others = f" ({len(faults) - 1} more after this one.)" if len(faults) > 1 else ""
     if fault["type"] == "extra_forbidden":
@@ -121,7 +121,7 @@ def spec_error(model: type[BaseModel], error: ValidationError, *, field: str = "
     return errors.InvalidSpec(f"{fault['msg']}; found {found}.{others}", field=path)
 
 
-def _without_union_tags(model: type[BaseModel], loc: Sequence[int | str]) -> tuple[int | str, ...]:
+def _without_union_tags(loc: Sequence[int | str]) -> tuple[int | str, ...]:
     """Drop what pydantic adds to a path for itself: validator and union member names in brackets."""
     return tuple(p for p in loc if not (isinstance(p, str) and ("[" in p or p.startswith("function-"))))
 

@@ -27,7 +27,8 @@ def resolve_params(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, An
             )
     values = {}
     for name, param in spec.params.items():
-        value = given.get(name, param.default)
+        value = given.get(name)
+        value = param.default if value is None else value
         if value is None:
             raise errors.InvalidSpec(
                 f"Parameter {name!r} has no value and no default.",

@@ -93,13 +93,17 @@ TASK_KINDS: dict[str, TaskKind] = {
     k.name: k
     for k in (
         TaskKind(name="tabular_classification", caption="a category from a row of a table",
-                 required_roles=("feature", "target"), target_types=("category",), primary_metric="accuracy", higher_is_better=True),
+                 required_roles=("feature", "target"), target_types=("category",),
+                 primary_metric="accuracy", higher_is_better=True),
         TaskKind(name="tabular_regression", caption="a number from a row of a table",
-                 required_roles=("feature", "target"), target_types=("number", "integer"), primary_metric="rmse", higher_is_better=False),
+                 required_roles=("feature", "target"), target_types=("number", "integer"),
+                 primary_metric="rmse", higher_is_better=False),
         TaskKind(name="image_classification", caption="a category from an image",
-                 required_roles=("feature", "target"), target_types=("category",), primary_metric="accuracy", higher_is_better=True),
+                 required_roles=("feature", "target"), target_types=("category",),
+                 primary_metric="accuracy", higher_is_better=True),
         TaskKind(name="text_classification", caption="a category from a text",
-                 required_roles=("feature", "target"), target_types=("category",), primary_metric="accuracy", higher_is_better=True),
+                 required_roles=("feature", "target"), target_types=("category",),
+                 primary_metric="accuracy", higher_is_better=True),
         TaskKind(name="language_modelling", caption="the next token of a text",
                  required_roles=("feature",), primary_metric="bits_per_character", higher_is_better=False),
     )

@@ -199,7 +199,8 @@ def results_in_order(tx: Transaction, run_id: str, stage: str, round_: int) -> I
 
 def take_inbox(tx: Transaction, limit: int) -> list[Event]:
     rows = tx.rows(
-        f"DELETE FROM inbox WHERE event_id IN (SELECT event_id FROM inbox ORDER BY event_id LIMIT ?{_skip(tx)}) RETURNING event_id, event",
+        f"DELETE FROM inbox WHERE event_id IN (SELECT event_id FROM inbox ORDER BY event_id LIMIT ?{_skip(tx)})"
+        " RETURNING event_id, event",
         (limit,),
     )
     return [Event.model_validate_json(body) for _, body in sorted(rows)]
@@ -239,7 +240,8 @@ def set_timer(tx: Transaction, timer_id: str, event: Event, *, run_id: str, due_
 
 def take_due_timers(tx: Transaction, *, now: float, limit: int) -> list[Event]:
     rows = tx.rows(
-        f"DELETE FROM timers WHERE timer_id IN (SELECT timer_id FROM timers WHERE due_at <= ? LIMIT ?{_skip(tx)}) RETURNING event",
+        f"DELETE FROM timers WHERE timer_id IN (SELECT timer_id FROM timers WHERE due_at <= ? LIMIT ?{_skip(tx)})"
+        " RETURNING event",
         (now, limit),
     )
     return [Event.model_validate_json(r[0]) for r in rows]

@@ -127,8 +127,15 @@ class Ledger:
         return _run_view(rows[0][:-1], views)
 
     def runs(
-        self, tenant: str, *, status: str = "", pipeline: str = "", label: tuple[str, str] | None = None, limit: int = 50, cursor: str = "",
-    ) -> RunPage:  # fmt: skip
+        self,
+        tenant: str,
+        *,
+        status: str = "",
+        pipeline: str = "",
+        label: tuple[str, str] | None = None,
+        limit: int = 50,
+        cursor: str = "",
+    ) -> RunPage:
         """List runs, newest first; `cursor` is a page's `next_cursor`."""
         where, values = ["tenant = ?"], [tenant]
         for column, value in (("status", status), ("pipeline", pipeline)):

@@ -63,9 +63,8 @@ class Artifact:
         for entry in self.manifest.files:
             if entry.path == path:
                 return entry
-        raise errors.NotFound(
-            f"Artifact {self.ref.digest[:12]} has no file {path!r}; {errors.nearest(path, (f.path for f in self.manifest.files[:200]))}"
-        )
+        known = [f.path for f in self.manifest.files[:200]]
+        raise errors.NotFound(f"Artifact {self.ref.digest[:12]} has no file {path!r}; {errors.nearest(path, known)}")
 
     def read(self, path: str, *, max_bytes: int = 64 * 2**20) -> bytes:
         return self.store.get_bytes(self.entry(path).digest, max_bytes=max_bytes)
@@ -173,5 +172,9 @@ def local_context(store: Store, root: Path, *, seed: int = 0, stage: str = "stag
         yield Context(
             store=store, workdir=Path(workdir), cache=cache, run_id="run_local", stage=stage,
             attempt_id=f"run_local.{stage}.plan.0.1", fence=1, seed=seed, device="cpu",
-            num_threads=os.cpu_count() or 1, log=structlog.get_logger(), sink=lambda kind, payload: None,
+            num_threads=os.cpu_count() or 1, log=structlog.get_logger(), sink=_ignore,
         )  # fmt: skip
+
+
+def _ignore(kind: str, payload: Mapping[str, Any]) -> None:
+    """A sink for contexts that nobody watches."""
