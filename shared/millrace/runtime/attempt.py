@@ -1,0 +1,195 @@
+"""Supervising one attempt: a thread that starts a child, hears what it says, and knows how it ended."""
+
+from __future__ import annotations
+
+import json
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from millrace import errors
+from millrace.contracts.commands import ExecuteAttempt
+from millrace.runtime import guard
+from millrace.runtime.capture import LogCapture
+from millrace.runtime.launcher import Launched
+
+SIGNAL_INTERVAL_S = 0.1
+"""Progress and log lines go out at most ten times a second; of progress the latest wins."""
+
+KILL_TIMEOUT_S = 20.0
+"""How long a guard may take to kill all: longer than a process stays in an uninterruptible read of a slow disk."""
+
+StopReason = Literal["cancelled", "yielded"]
+
+Emit = Callable[[str, Mapping[str, Any]], None]
+"""Takes a signal's kind (`progress`, `metric`, `log`) and payload. Best effort, returns at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended: with an outcome of the child's, with an error, or because it was stopped."""
+
+    outcome: Mapping[str, Any] | None = None
+    error: errors.MillraceError | None = None
+    stopped: StopReason | None = None
+    peak_memory_bytes: int = 0
+    duration_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What has arrived so far."""
+
+    outcome: Mapping[str, Any] | None = None
+    report: Mapping[str, Any] | None = None
+    progress: Mapping[str, Any] | None = None
+    metrics: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    is_guard_gone: bool = False
+
+
+class Attempt:
+    """One attempt in one thread; `stop` may be called from any other."""
+
+    def __init__(self, command: ExecuteAttempt, launched: Launched, *, log_path: Path, emit: Emit) -> None:
+        self._command = command
+        self._launched = launched
+        self._emit = emit
+        self._stopping = threading.Lock()
+        self._stopped: StopReason | None = None
+        self._has_ended = False
+        self.child_pid = 0
+        self.log = LogCapture(launched.log_fd, log_path)
+
+    def stop(self, reason: StopReason) -> None:
+        """Kill whatever the attempt started; `run` then returns. The first reason counts."""
+        with self._stopping:
+            if not self._has_ended and self._stopped is None:
+                self._stopped = reason
+                self._kill()
+
+    def run(self, request: Mapping[str, Any]) -> Ending:
+        """Send the child its request and stay until nothing of it is left."""
+        began = time.monotonic()
+        heard = _Heard()
+        try:
+            self._launched.channel.send(request)
+        except OSError:
+            pass  # it died before it listened, as its guard will report
+        is_late = self._listen(heard, deadline=began + self._command.timeout_s if self._command.timeout_s else None)
+        with self._stopping:
+            self._has_ended = True
+            stopped = self._stopped
+        duration_s = time.monotonic() - began
+        memory = int(heard.report["peak_memory_bytes"]) if heard.report else 0
+        if stopped is not None:
+            return Ending(stopped=stopped, duration_s=duration_s)
+        if heard.outcome is not None:
+            return Ending(outcome=heard.outcome, peak_memory_bytes=memory, duration_s=duration_s)
+        error = self._timed_out() if is_late else _death(heard.report, self._command)
+        return Ending(error=error, peak_memory_bytes=memory, duration_s=duration_s)
+
+    def close(self) -> None:
+        self._launched.close()
+
+    def _listen(self, heard: _Heard, *, deadline: float | None) -> bool:
+        """Hear everything until the guard has reported; whether the time limit was passed."""
+        is_late, sent_at = False, 0.0
+        with selectors.DefaultSelector() as selector:
+            control, channel = self._launched.control, self._launched.channel
+            selector.register(control, selectors.EVENT_READ, self._hear_guard)
+            selector.register(channel, selectors.EVENT_READ, self._hear_child)
+            selector.register(self._launched.log_fd, selectors.EVENT_READ, lambda _: self.log.read())
+            while not heard.is_guard_gone:
+                for key, _ in selector.select(self._wait_s(deadline, sent_at, heard)):
+                    if not key.data(heard):
+                        selector.unregister(key.fileobj)
+                now = time.monotonic()
+                if now - sent_at >= SIGNAL_INTERVAL_S:
+                    self._send_signals(heard)
+                    sent_at = now
+                if deadline is not None and now >= deadline and heard.outcome is None:
+                    is_late, deadline = True, None
+                    self._kill()
+        self._hear_child(heard)  # what was said in the last instant
+        self.log.read()
+        self._send_signals(heard)
+        return is_late
+
+    def _wait_s(self, deadline: float | None, sent_at: float, heard: _Heard) -> float | None:
+        waits = []
+        if heard.progress is not None or heard.metrics or self.log.has_live:
+            waits.append(sent_at + SIGNAL_INTERVAL_S)
+        if deadline is not None:
+            waits.append(deadline)
+        return max(0.0, min(waits) - time.monotonic()) if waits else None
+
+    def _hear_guard(self, heard: _Heard) -> bool:
+        data = self._launched.control.recv(4096)
+        message = json.loads(data) if data else {}
+        if "peak_memory_bytes" in message:
+            heard.report = message
+        elif "pid" in message:
+            self.child_pid = message["pid"]
+            return True
+        heard.is_guard_gone = True
+        return False
+
+    def _hear_child(self, heard: _Heard) -> bool:
+        messages, is_open = self._launched.channel.receive_ready()
+        for message in messages:
+            match message["type"]:
+                case "progress":
+                    heard.progress = message["payload"]
+                case "metric":
+                    heard.metrics[message["payload"]["name"]] = message["payload"]
+                case _:
+                    heard.outcome = message
+        return is_open
+
+    def _send_signals(self, heard: _Heard) -> None:
+        if heard.progress is not None:
+            self._emit("progress", heard.progress)
+            heard.progress = None
+        for payload in heard.metrics.values():
+            self._emit("metric", payload)
+        heard.metrics.clear()
+        if lines := self.log.take_live():
+            self._emit("log", lines)
+
+    def _kill(self) -> None:
+        try:
+            self._launched.control.send(guard.KILL)
+        except OSError:
+            pass  # the guard has gone already, and all it guarded with it
+
+    def _timed_out(self) -> errors.MillraceError:
+        return errors.DeadlineExceeded(
+            f"Stage {self._command.stage!r} did not end within its limit of {self._command.timeout_s:g} s.",
+            remedy="Raise `timeout_s` of the stage, or give it less to do.",
+            field=f"stages.{self._command.stage}.timeout_s",
+        )
+
+
+def _death(report: Mapping[str, Any] | None, command: ExecuteAttempt) -> errors.MillraceError:
+    """Why a child ended without an outcome, as its guard reports it."""
+    see_log = f"See its last lines: `millrace logs {command.run_id} --stage {command.stage}`."
+    if report is None:
+        return errors.WorkerLost(f"The guard of stage {command.stage!r} was killed, and its child with it.")
+    if report["oom"]:
+        return errors.ResourceExhausted(
+            f"Stage {command.stage!r} was killed by the kernel for want of memory, at "
+            f"{report['peak_memory_bytes'] / 2**20:.0f} MiB.",
+            remedy="Give it a smaller batch or model, or a worker with more memory.",
+        )
+    if report["signal"] is not None:
+        name = signal.Signals(report["signal"]).name
+        return errors.WorkerLost(f"The child of stage {command.stage!r} was killed by {name}.", remedy=see_log)
+    return errors.WorkerLost(
+        f"The child of stage {command.stage!r} exited with code {report['exit_code']} and without a result.",
+        remedy=see_log,
+    )

@@ -1,0 +1,112 @@
+"""The child: a process that executes one attempt, says how it went, and is gone."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import shutil
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import setproctitle
+import structlog
+
+from millrace import errors
+from millrace.contracts.commands import ExecuteAttempt
+from millrace.errors import to_payload
+from millrace.runtime import phases, telemetry
+from millrace.runtime.channel import Channel
+from millrace.runtime.code import load_code
+from millrace.runtime.failures import to_error
+from millrace.runtime.logging import configure_logging
+from millrace.runtime.stage import Context, Inputs
+from millrace.settings import Settings
+from millrace.store.connect import open_store
+
+
+def main(channel_fd: int) -> None:
+    """Receive one request, execute it, answer with one outcome.
+
+    The request is `{"command", "settings", "workdir", "device", "num_threads"}`; before the outcome go any number of
+    `{"type": "progress" | "metric", "payload"}`. The outcome is `{"type": "succeeded", ...fields of AttemptSucceeded}` or
+    `{"type": "failed", "error"}`.
+    """
+    faulthandler.enable()
+    channel = Channel(socket.socket(fileno=channel_fd))
+    request = channel.receive()
+    if request is None:
+        return
+    command = ExecuteAttempt.model_validate(request["command"])
+    settings = Settings(**request["settings"])
+    setproctitle.setproctitle(f"millrace: {command.stage} {command.phase} {command.index} of {command.run_id}")
+    configure_logging(settings, run=command.run_id, stage=command.stage, task=command.index, attempt=command.attempt_id)
+    channel.send(_outcome(command, settings, request, channel))
+    telemetry.flush()
+
+
+def settings_values(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON, secrets included, for a request: it travels over a private socket alone."""
+    values = settings.model_dump(mode="json")
+    values["store_secret_key"] = settings.store_secret_key.get_secret_value()
+    return values
+
+
+def _outcome(
+    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel
+) -> dict[str, Any]:
+    log = structlog.get_logger()
+    workdir = Path(request["workdir"])
+    try:
+        workdir.mkdir(parents=True)
+        telemetry.configure_telemetry(settings, "millrace-child")
+        with telemetry.span(f"{command.kind} {command.phase}", command.trace, run=command.run_id, stage=command.stage):
+            answer = _execute(command, settings, request, channel)
+        encoded = {k: v.model_dump(mode="json") if hasattr(v, "model_dump") else v for k, v in answer.items()}
+        return {"type": "succeeded", **encoded}
+    except errors.MillraceError as error:
+        log.error("attempt_failed", code=error.code, reason=str(error))
+        return {"type": "failed", "error": to_payload(error)}
+    except (Exception, SystemExit, KeyboardInterrupt) as raised:
+        log.exception("attempt_failed")
+        return {"type": "failed", "error": to_payload(to_error(raised, stage=command.stage))}
+    finally:
+        shutil.rmtree(workdir, ignore_errors=True)
+
+
+def _execute(
+    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel
+) -> phases.Answer:
+    cache = settings.home / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+
+    def sink(kind: str, payload: Mapping[str, Any]) -> None:
+        channel.send({"type": kind, "payload": dict(payload)})
+
+    context = Context(
+        store=open_store(settings, tenant=command.tenant),
+        workdir=Path(request["workdir"]),
+        cache=cache,
+        run_id=command.run_id,
+        stage=command.stage,
+        attempt_id=command.attempt_id,
+        fence=command.fence,
+        seed=command.seed,
+        device=str(request["device"]),
+        num_threads=int(request["num_threads"]),
+        log=structlog.get_logger(),
+        sink=sink,
+        outputs=command.outputs,
+    )
+    os.chdir(context.workdir)  # what stage code writes to relative paths goes away with the attempt
+    return phases.execute(command, load_code(command, context), context, _open_inputs(command, context))
+
+
+def _open_inputs(command: ExecuteAttempt, context: Context) -> Inputs:
+    return {
+        port: tuple(context.open_artifact(ref) for ref in bound)
+        if isinstance(bound, tuple)
+        else context.open_artifact(bound)
+        for port, bound in command.inputs.items()
+    }

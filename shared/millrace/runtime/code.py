@@ -1,0 +1,278 @@
+"""A stage's code as three functions: a kind's module, a `@millrace.stage` function, or either mapped over items."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from millrace import errors
+from millrace.contracts.artifacts import ArtifactType
+from millrace.contracts.base import canonical_json
+from millrace.contracts.commands import ExecuteAttempt, Foreach
+from millrace.contracts.events import StageOutputs
+from millrace.contracts.schema import DatasetMeta
+from millrace.contracts.stages import FUNCTION_KIND, StageConfig, StageKind, find_kind
+from millrace.runtime.failures import to_spec_error
+from millrace.runtime.functions import ITEM, Signature, StageFunction, load_function, read_signature
+from millrace.runtime.phases import OUTPUTS_KEY, StageCode, execute_here, to_row
+from millrace.runtime.stage import Artifact, Context, Inputs, NextPlan, Result, Results, Task, outputs
+from millrace.runtime.values import Dataset, Model, Report, Table, read_report, read_table, write_value
+from millrace.store.artifacts import write_manifest
+
+MAX_LIST = 256
+"""Artifacts in one port's list: the list travels in an event, and no message grows with a run."""
+
+
+def load_code(command: ExecuteAttempt, context: Context) -> StageCode:
+    """Import the stage's code and validate its configuration.
+
+    Raises:
+        InvalidSpec: The kind is not installed, or its configuration does not fit.
+        StageFailed: The module cannot be imported here.
+    """
+    if command.foreach is not None:
+        return MappedStage(command, context, command.foreach)
+    return _load(command, context, command.config, item=None)
+
+
+def _load(command: ExecuteAttempt, context: Context, config: Mapping[str, Any], *, item: Any) -> StageCode:
+    if command.kind == FUNCTION_KIND:
+        return FunctionStage(command, context, config, item=item)
+    return ModuleStage(command, find_kind(command.kind), config)
+
+
+class ModuleStage:
+    """A stage kind's module with its validated configuration."""
+
+    def __init__(self, command: ExecuteAttempt, kind: StageKind, config: Mapping[str, Any]) -> None:
+        self.name = f"stage {command.stage!r}"
+        self._config = _validated(kind, config, command.stage)
+        self._module = _imported(kind)
+        self.can_merge = hasattr(self._module, "merge")
+
+    def plan(self, context: Context, inputs: Inputs) -> Sequence[Task]:
+        if not hasattr(self._module, "plan"):
+            return [{}]
+        return list(self._module.plan(context, self._config, inputs))
+
+    def work(self, context: Context, inputs: Inputs, task: Task) -> Result | StageOutputs:
+        worked: Result | StageOutputs = self._module.work(context, self._config, inputs, task)
+        return worked
+
+    def merge(self, context: Context, inputs: Inputs, results: Results) -> StageOutputs | NextPlan:
+        merged: StageOutputs | NextPlan = self._module.merge(context, self._config, inputs, results)
+        return merged
+
+
+class FunctionStage:
+    """A `@millrace.stage` function, loaded from its code artifact."""
+
+    def __init__(self, command: ExecuteAttempt, context: Context, config: Mapping[str, Any], *, item: Any) -> None:
+        if command.function is None:
+            raise errors.InvalidSpec("The command names no function.", field=f"stages.{command.stage}.function")
+        self.name = f"stage function {command.function.name!r}"
+        code = context.open_artifact(command.function.code)
+        self._function = load_function(code.directory(), command.function)
+        self._stage, self._config, self._item = command.stage, config, item
+        self.can_merge = self._function.merger is not None
+
+    def plan(self, context: Context, inputs: Inputs) -> Sequence[Task]:
+        if self._function.planner is None:
+            return [{}]
+        items = self._call(self._function.planner, context, inputs)
+        if not isinstance(items, Iterable):
+            raise errors.StageFailed(f"The plan of {self.name} must answer a list of items.")
+        return [{ITEM: item} for item in items]
+
+    def work(self, context: Context, inputs: Inputs, task: Task) -> Result | StageOutputs:
+        result = self._call(self._function.function, context, inputs, item=task.get(ITEM, self._item))
+        if self.can_merge and not isinstance(result, Dataset | Model | Report | Table):
+            return {"value": result}
+        made = _to_outputs(self._function, context, result)
+        return to_row(made) if self.can_merge else made
+
+    def merge(self, context: Context, inputs: Inputs, results: Results) -> StageOutputs | NextPlan:
+        merger = self._function.merger
+        assert merger is not None, "phases asks can_merge first"
+        values = (_to_value(context, row) for row in results)
+        return _to_outputs(self._function, context, self._call(merger, context, inputs, results=values))
+
+    def _call(
+        self, function: Callable[..., Any], context: Context, inputs: Inputs, *, item: Any = None,
+        results: Iterator[Any] | None = None,
+    ) -> Any:  # fmt: skip
+        signature = read_signature(function, skip_first=results is not None)
+        arguments = _arguments(signature, inputs, self._config, self._stage)
+        if signature.context:
+            arguments[signature.context] = context
+        if signature.takes_item:
+            arguments[ITEM] = item
+        return function(*(() if results is None else (results,)), **arguments)
+
+
+class MappedStage:
+    """A stage mapped over items or shards (`foreach`): each task is the whole stage on one of them.
+
+    Of a function, `item` is the item; of a kind, the item is an object that overrides fields of its configuration.
+    """
+
+    def __init__(self, command: ExecuteAttempt, context: Context, foreach: Foreach) -> None:
+        self.name = f"stage {command.stage!r}"
+        self._command, self._foreach = command, foreach
+        self._whole = _load(command, context, command.config, item=None) if command.kind == FUNCTION_KIND else None
+        self.can_merge = True
+
+    def plan(self, context: Context, inputs: Inputs) -> Sequence[Task]:  # noqa: ARG002 - as every stage's plan
+        if not self._foreach.shards_of:
+            return [{ITEM: item} for item in self._foreach.items]
+        shards = DatasetMeta.model_validate(self._dataset(inputs).meta).shards
+        return [{"shard": index} for index in range(len(shards))]
+
+    def work(self, context: Context, inputs: Inputs, task: Task) -> Result | StageOutputs:
+        command, config, item = self._command, dict(self._command.config), task.get(ITEM)
+        if "shard" in task:
+            inputs = {**inputs, self._foreach.shards_of: one_shard(context, self._dataset(inputs), task["shard"])}
+        elif command.kind != FUNCTION_KIND:
+            config |= _overrides(item, command.stage)
+        code = _load(command, context, config, item=item)
+        if self._merges_values:
+            return code.work(context, inputs, {ITEM: item})
+        return to_row(execute_here(command, code, context, inputs))
+
+    def merge(self, context: Context, inputs: Inputs, results: Results) -> StageOutputs | NextPlan:
+        if self._whole is not None and self._merges_values:
+            return self._whole.merge(context, inputs, results)
+        return _collected((StageOutputs.model_validate(row[OUTPUTS_KEY]) for row in results), self.name)
+
+    @property
+    def _merges_values(self) -> bool:
+        """Whether a function's own merge makes one result of those of the items."""
+        return self._whole is not None and self._whole.can_merge
+
+    def _dataset(self, inputs: Inputs) -> Artifact:
+        port = self._foreach.shards_of
+        if not isinstance(inputs.get(port), Artifact):
+            raise errors.InvalidSpec(
+                f"There is no data set at input {port!r}.", field=f"stages.{self._command.stage}.foreach"
+            )
+        found: Artifact = inputs[port]
+        return found
+
+
+def one_shard(context: Context, dataset: Artifact, index: int) -> Artifact:
+    """The data set with one of its shards alone, by reference: no row is copied."""
+    meta = DatasetMeta.model_validate(dataset.meta)
+    shard = meta.shards[index]
+    kept = {entry.path: entry for entry in dataset.manifest.files if entry.path in ("schema.json", shard.path)}
+    small = DatasetMeta(schema_=meta.schema_, shards=(shard,), num_rows={shard.split: shard.num_rows})
+    ref = write_manifest(context.store, "dataset", kept, meta=small.model_dump(mode="json", by_alias=True))
+    return context.open_artifact(ref)
+
+
+def _validated(kind: StageKind, config: Mapping[str, Any], stage: str) -> StageConfig:
+    try:
+        return kind.config.model_validate(dict(config))
+    except ValidationError as error:
+        raise to_spec_error(error, path=f"stages.{stage}.with") from None
+
+
+def _imported(kind: StageKind) -> ModuleType:
+    try:
+        return importlib.import_module(kind.module)
+    except ImportError as error:
+        raise errors.StageFailed(
+            f"The code of stage kind {kind.name!r} could not be imported here: {error}.",
+            remedy=f"Install the extra of its service: pip install 'millrace[{kind.service}]'.",
+        ) from error
+
+
+def _arguments(signature: Signature, inputs: Inputs, config: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for name, port in signature.inputs.items():
+        if name in inputs:
+            found = inputs[name]
+            several = found if isinstance(found, tuple) else (found,)
+            values = [_open(artifact, port.type) for artifact in several]
+            arguments[name] = values if port.many else values[0]
+        elif not port.optional:
+            raise errors.InvalidSpec(f"Input {name!r} is not bound.", field=f"stages.{stage}.inputs.{name}")
+        else:
+            arguments[name] = None
+    for name, adapter in signature.adapters.items():
+        if name in config:
+            try:
+                arguments[name] = adapter.validate_python(config[name])
+            except ValidationError as error:
+                raise to_spec_error(error, path=f"stages.{stage}.with.{name}") from None
+        elif signature.params[name].default is signature.params[name].empty:
+            raise errors.InvalidSpec("A value is required.", field=f"stages.{stage}.with.{name}")
+    return arguments
+
+
+def _open(artifact: Artifact, type: ArtifactType) -> Dataset | Model | Report | Table:
+    """An input as the value that its port's type stands for."""
+    match type:
+        case "model":
+            return Model(artifact)
+        case "report":
+            return read_report(artifact)
+        case "source":
+            return read_table(artifact)
+        case _:
+            return Dataset(artifact)
+
+
+def _to_outputs(function: StageFunction[..., Any], context: Context, result: Any) -> StageOutputs:
+    """What a function returned, as the output port that its annotation promised."""
+    if result is None:
+        return outputs({})
+    if isinstance(result, Dataset | Model | Report | Table):
+        metrics = result.metrics if isinstance(result, Report) else {}
+        port = type(result).__name__.lower()
+        return outputs({port: write_value(context, result)}, metrics=metrics, summary={"metrics": dict(metrics)})
+    ref = context.write_artifact("any", {"result.json": _as_json(function, result)})
+    return outputs({"result": ref}, summary={"result": result})
+
+
+def _as_json(function: StageFunction[..., Any], result: Any) -> bytes:
+    try:
+        return canonical_json(result).encode()
+    except (TypeError, ValueError) as error:
+        raise errors.StageFailed(
+            f"Stage function {function.name!r} returned a {type(result).__name__}, which JSON cannot carry: {error}.",
+            remedy="Return JSON values, a millrace.Report or a millrace.Table.",
+        ) from error
+
+
+def _to_value(context: Context, row: Result) -> Any:
+    """A task's result as its function returned it."""
+    if OUTPUTS_KEY not in row:
+        return row["value"]
+    (ref,) = StageOutputs.model_validate(row[OUTPUTS_KEY]).artifacts.values()
+    return _open(context.open_artifact(ref), ref.type)
+
+
+def _collected(ended: Iterable[StageOutputs], name: str) -> StageOutputs:
+    """Outputs of all items: a list of artifacts per port, in the items' order."""
+    each = list(ended)
+    if len(each) > MAX_LIST:
+        raise errors.StageFailed(
+            f"{name} made {len(each)} outputs; at most {MAX_LIST} stand in a list.",
+            remedy="Give the function a merge, which makes one artifact of them.",
+        )
+    ports = {port: tuple(o.artifacts[port] for o in each) for port in (each[0].artifacts if each else ())}
+    return StageOutputs(lists=ports, summary={"items": len(each)})
+
+
+def _overrides(item: Any, stage: str) -> dict[str, Any]:
+    if not isinstance(item, dict):
+        raise errors.InvalidSpec(
+            f"An item must be an object that overrides fields of `with`; found {item!r}.",
+            field=f"stages.{stage}.foreach",
+            remedy="Write each item as {field: value}.",
+        )
+    return item
