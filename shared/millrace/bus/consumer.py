@@ -1,0 +1,178 @@
+"""The loops behind subscribe and listen: consume in batches, survive the broker, set poison aside."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
+
+import structlog
+from kombu import Connection, Consumer, Queue
+from kombu.message import Message
+
+from millrace import errors
+from millrace.bus import faults
+
+log = structlog.get_logger(__name__)
+
+Item = TypeVar("Item")
+
+_TICK_S = 0.25
+"""How soon a loop sees that it shall stop. Messages wake it at once."""
+
+_POISON_PAUSE_S = 0.05
+"""Between tries of a message that fails, so that its way to the dead letters is not a busy loop."""
+
+_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_RECONNECT_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class BatchConsumer(Generic[Item]):
+    """Consumes one queue until told to stop.
+
+    Args:
+        url: For error messages.
+        open_connection: Makes a connection that is not yet established.
+        queue: Declared on each connection.
+        decode: Raises ValueError for a message that can never be read; it becomes a dead letter at once.
+        on_batch: Called from the thread of `run`.
+        max_batch: Messages in one call, and unacknowledged at once. 0: no acknowledgement, no limit.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        open_connection: Callable[[], Connection],
+        *,
+        queue: Queue,
+        decode: Callable[[Message], Item],
+        on_batch: Callable[[Sequence[Item]], None],
+        max_batch: int,
+        stop: threading.Event,
+    ) -> None:
+        self._url = url
+        self._open_connection = open_connection
+        self._queue = queue
+        self._decode = decode
+        self._on_batch = on_batch
+        self._max_batch = max_batch
+        self._stop = stop
+        self._waiting: deque[Message] = deque()
+
+    def run(self) -> None:
+        """Consume until stop is set.
+
+        Raises:
+            Unauthorized, Conflict: The broker refuses us or our queue; trying again cannot help.
+        """
+        num_failures = 0
+        while not self._stop.is_set():
+            started = time.monotonic()
+            connection = self._open_connection()
+            try:
+                self._consume(connection)
+            except (*connection.connection_errors, *connection.channel_errors) as error:
+                num_failures = 0 if time.monotonic() - started > 10 else num_failures + 1
+                fault = faults.translate(error, self._url)
+                if not fault.retryable:
+                    raise fault from error
+                log.warning("broker_lost", queue=self._queue.name, reason=fault.message)
+                self._stop.wait(_step(_RECONNECT_S, num_failures))
+            finally:
+                self._waiting.clear()  # they are redelivered
+                _release(connection)
+
+    def _consume(self, connection: Connection) -> None:
+        connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+        channel = connection.channel()
+        consumer = Consumer(
+            channel, queues=[self._queue], on_message=self._waiting.append, no_ack=self._max_batch == 0,
+            prefetch_count=self._max_batch or None, auto_declare=True,
+        )  # fmt: skip
+        with consumer:
+            while not self._stop.is_set():
+                self._fill(connection)
+                batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch or 256))]
+                if batch:
+                    self._handle(connection, batch)
+
+    def _fill(self, connection: Connection) -> None:
+        """Wait for a message, then take along what is there already."""
+        timeout_s = 0.0 if self._waiting else _TICK_S
+        while len(self._waiting) < (self._max_batch or 256):
+            try:
+                connection.drain_events(timeout=timeout_s)
+            except TimeoutError:
+                break
+            timeout_s = 0.0
+        connection.heartbeat_check()
+
+    def _handle(self, connection: Connection, batch: list[Message]) -> None:
+        """Call on_batch and settle the messages; one at a time if the batch as a whole fails."""
+        readable = [(message, item) for message in batch for item in self._read(message)]
+        if not readable:
+            return
+        num_tries = 0
+        while not self._stop.is_set():
+            try:
+                self._on_batch([item for _, item in readable])
+            except Exception as error:
+                if isinstance(error, errors.MillraceError) and error.retryable and self._max_batch:
+                    log.warning("batch_delayed", queue=self._queue.name, reason=error.message, tries=num_tries)
+                    self._pause(connection, _step(_RETRY_S, num_tries))
+                    num_tries += 1
+                    continue
+                self._isolate(connection, [message for message, _ in readable], error)
+            else:
+                self._acknowledge([message for message, _ in readable])
+            return
+
+    def _isolate(self, connection: Connection, batch: list[Message], error: Exception) -> None:
+        """Find the message that fails: each alone; put that one back, to fail again until it is a dead letter."""
+        if self._max_batch == 0:
+            log.exception("handler_failed", queue=self._queue.name, exc_info=error)
+        elif len(batch) == 1:
+            log.exception("message_failed", queue=self._queue.name, message_id=batch[0].properties.get("message_id"),
+                          exc_info=error)  # fmt: skip
+            self._pause(connection, _POISON_PAUSE_S)
+            batch[0].reject(requeue=True)
+        else:
+            for message in batch:
+                self._handle(connection, [message])
+
+    def _read(self, message: Message) -> list[Item]:
+        try:
+            return [self._decode(message)]
+        except ValueError as error:
+            log.error("message_unreadable", queue=self._queue.name, reason=str(error)[:500])
+            if self._max_batch:
+                message.reject(requeue=False)
+            return []
+
+    def _acknowledge(self, messages: list[Message]) -> None:
+        if self._max_batch:
+            # All earlier ones are settled: tags grow in the order of delivery, and batches are taken in that order.
+            messages[-1].ack(multiple=True)
+
+    def _pause(self, connection: Connection, seconds: float) -> None:
+        """Wait without letting the connection die."""
+        until = time.monotonic() + seconds
+        while not self._stop.is_set() and (left := until - time.monotonic()) > 0:
+            self._stop.wait(min(1.0, left))
+            connection.heartbeat_check()
+
+
+def _step(steps: Sequence[float], number: int) -> float:
+    return steps[min(number, len(steps) - 1)]
+
+
+def _release(connection: Connection) -> None:
+    try:
+        connection.release()
+    except Exception as error:  # it is broken: that is why we close it
+        log.debug("connection_close_failed", reason=type(error).__name__)
+
+
+Handler = Callable[[Sequence[Any]], None]

@@ -1,0 +1,122 @@
+"""How commands, events and signals look on the wire, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+from kombu.message import Message
+
+from millrace.bus import DeadLetter, topology
+from millrace.contracts.base import canonical_json
+from millrace.contracts.commands import EXECUTE_TASK, ExecuteAttempt
+from millrace.contracts.events import Event
+
+_JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish.
+
+    Attributes:
+        queue: The queue that must exist and take it; None: whoever is bound.
+    """
+
+    id: str
+    exchange: Exchange
+    routing_key: str
+    body: bytes
+    headers: Mapping[str, Any] = field(default_factory=dict)
+    properties: Mapping[str, Any] = field(default_factory=dict)
+    queue: Queue | None = None
+
+
+def encode_command(app: Celery, command: ExecuteAttempt) -> Outgoing:
+    """A Celery task message whose only argument is the command; its trace context is in the headers too."""
+    task = app.amqp.as_task_v2(
+        command.attempt_id, EXECUTE_TASK, args=(command.model_dump(mode="json"),),
+        # Celery's default is a repr of the whole config in the headers.
+        argsrepr=f"({command.attempt_id!r},)", kwargsrepr="{}", ignore_result=True,
+    )  # fmt: skip
+    queue = topology.commands_queue(command.service, command.resource_class)
+    return Outgoing(
+        id=command.attempt_id, exchange=topology.COMMANDS, routing_key=queue.routing_key, queue=queue,
+        body=canonical_json(task.body).encode(), headers={**task.headers, **command.trace},
+        properties={"correlation_id": command.attempt_id},
+    )  # fmt: skip
+
+
+def encode_event(event: Event) -> Outgoing:
+    trace = {"traceparent": event.traceparent} if event.traceparent else {}
+    return Outgoing(
+        id=event.id, exchange=topology.EVENTS, routing_key=event.type, body=event.to_json().encode(), headers=trace
+    )
+
+
+def encode_signal(key: str, payload: Mapping[str, Any]) -> Outgoing:
+    return Outgoing(id="", exchange=topology.SIGNALS, routing_key=key, body=canonical_json(dict(payload)).encode())
+
+
+def wire_options(outgoing: Outgoing) -> dict[str, Any]:
+    """Keyword arguments of kombu's Producer.publish."""
+    return {
+        "exchange": outgoing.exchange,
+        "routing_key": outgoing.routing_key,
+        "content_type": _JSON,
+        "content_encoding": "utf-8",
+        "headers": dict(outgoing.headers),
+        "message_id": outgoing.id,
+        "mandatory": outgoing.queue is not None,
+        **outgoing.properties,
+    }
+
+
+def decode_event(message: Message) -> Event:
+    """Raises ValueError if the message is no event."""
+    return Event.model_validate_json(_text(message))
+
+
+def decode_signal(message: Message) -> tuple[str, dict[str, Any]]:
+    """Raises ValueError if the message is no signal."""
+    payload = json.loads(_text(message))
+    if not isinstance(payload, dict):
+        raise ValueError("a signal is an object")
+    return str(message.delivery_info.get("routing_key", "")), payload
+
+
+def decode_dead(message: Message) -> DeadLetter:
+    text = _text(message)
+    deaths = message.headers.get("x-death") or [{}]
+    command, event = _read_command(text), None
+    if command is None:
+        event = _read_event(text)
+    return DeadLetter(
+        queue=str(message.headers.get("x-first-death-queue") or deaths[0].get("queue", "")),
+        reason=str(message.headers.get("x-first-death-reason") or deaths[0].get("reason", "")),
+        command=command, event=event, body=text[:65536],
+    )  # fmt: skip
+
+
+def _text(message: Message) -> str:
+    body = message.body
+    return body if isinstance(body, str) else bytes(body).decode("utf-8", errors="replace")
+
+
+def _read_command(text: str) -> ExecuteAttempt | None:
+    try:
+        body = json.loads(text)
+        return ExecuteAttempt.model_validate(body[0][0]) if isinstance(body, list) else None
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+def _read_event(text: str) -> Event | None:
+    try:
+        return Event.model_validate_json(text)
+    except ValueError:
+        return None

@@ -1,0 +1,208 @@
+"""Publishing with confirms, in groups: what threads ask for while one batch is under way goes together in the next."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from kombu import Connection, Producer
+
+from millrace import errors
+from millrace.bus import faults
+from millrace.bus.messages import Outgoing, wire_options
+
+log = structlog.get_logger(__name__)
+
+_CONFIRM_S = 5.0
+"""How long one try waits for confirms before it takes the connection for dead."""
+
+_BACKOFF_S = (0.1, 0.2, 0.4, 0.8)
+
+
+class _Ticket:
+    """One caller's messages and how they fared."""
+
+    def __init__(self, messages: Sequence[Outgoing]) -> None:
+        self.messages = messages
+        self.is_done = False
+        self.error: errors.MillraceError | None = None
+
+
+class Publisher:
+    """One connection for publishing, opened when needed and again when it broke. Thread-safe.
+
+    Args:
+        url: For error messages.
+        open_connection: Makes a connection that is not yet established.
+    """
+
+    def __init__(self, url: str, open_connection: Callable[[], Connection]) -> None:
+        self._url = url
+        self._open_connection = open_connection
+        self._turn = threading.Lock()
+        self._queueing = threading.Lock()
+        self._queue: list[_Ticket] = []
+        self._session: _Session | None = None
+
+    def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> None:
+        """Return when the broker has confirmed them all.
+
+        Raises:
+            Unavailable, Unauthorized, ResourceExhausted: Not all were confirmed; the caller may publish all again.
+        """
+        if not messages:
+            return
+        ticket = _Ticket(messages)
+        with self._queueing:
+            self._queue.append(ticket)
+        with self._turn:
+            if not ticket.is_done:  # else whoever had the turn took it along
+                with self._queueing:
+                    group, self._queue = self._queue, []
+                self._serve(group, timeout_s=timeout_s)
+        if ticket.error is not None:
+            raise ticket.error
+
+    def try_publish(self, message: Outgoing) -> bool:
+        """Publish without a confirm and without a second try; False if the broker does not answer."""
+        with self._turn:
+            try:
+                self._ready().publish_unconfirmed(message)
+            except Exception as error:
+                self._drop()
+                log.debug("signal_dropped", reason=str(faults.translate(error, self._url)))
+                return False
+        return True
+
+    def close(self) -> None:
+        with self._turn:
+            self._drop()
+
+    def _serve(self, group: list[_Ticket], *, timeout_s: float) -> None:
+        """Publish several callers' messages in one batch, again and again until it succeeds or time is up."""
+        deadline = time.monotonic() + timeout_s
+        messages = [message for ticket in group for message in ticket.messages]
+        failure: errors.MillraceError | None = None
+        unroutable: set[str] = set()
+        for attempt in range(1_000_000):
+            try:
+                unroutable = self._ready().publish(messages, timeout_s=min(_CONFIRM_S, timeout_s))
+                failure = None
+                break
+            except Exception as error:
+                self._drop()
+                failure = faults.translate(error, self._url)
+            pause_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+            if not failure.retryable or time.monotonic() + pause_s > deadline:
+                break
+            time.sleep(pause_s)
+        for ticket in group:
+            ticket.is_done = True
+            ticket.error = failure or _unroutable(ticket, unroutable)
+
+    def _ready(self) -> _Session:
+        if self._session is None:
+            self._session = _Session(self._open_connection())
+        return self._session
+
+    def _drop(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+
+class _Session:
+    """One established connection: its channel, what it has declared, and the confirms it waits for."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        try:
+            connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+            self._channel = connection.channel()
+        except BaseException:
+            connection.release()
+            raise
+        self._producer = Producer(self._channel, auto_declare=False)
+        self._declared: set[str] = set()
+        self._unconfirmed: set[int] = set()
+        self._num_published = 0
+        self._is_refused = False
+        self._returned: set[str] = set()
+        self._confirms = hasattr(self._channel, "confirm_select")  # the embedded transport's commit is its confirm
+        self._channel.events["basic_return"].add(self._on_return)
+        if self._confirms:
+            self._channel.confirm_select()
+            self._channel.events["basic_ack"].add(self._on_ack)
+            self._channel.events["basic_nack"].add(self._on_nack)
+
+    def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> set[str]:
+        """Publish and wait for all confirms; return the ids of messages that reached no queue."""
+        self._returned = set()
+        with self._producer.batch(max_size=len(messages) + 1):
+            for message in messages:
+                self._publish_one(message)
+        deadline = time.monotonic() + timeout_s
+        while self._unconfirmed:
+            self._connection.drain_events(timeout=max(0.01, deadline - time.monotonic()))
+        if self._is_refused:
+            raise errors.Unavailable(
+                "the broker refused a message: its queue is full, or lost its majority.",
+                remedy="Look at the queues with `millrace doctor`; start more workers, or the missing nodes.",
+            )
+        return self._returned
+
+    def publish_unconfirmed(self, message: Outgoing) -> None:
+        self._publish_one(message)
+        while self._unconfirmed and self._drain_ready():
+            pass  # confirms of earlier ones, so that none pile up
+
+    def close(self) -> None:
+        try:
+            self._connection.release()
+        except Exception as error:  # it is broken: that is why we close it
+            log.debug("connection_close_failed", reason=type(error).__name__)
+
+    def _publish_one(self, message: Outgoing) -> None:
+        entity: Any = message.queue if message.queue is not None else message.exchange
+        if entity.name not in self._declared:
+            entity.bind(self._channel).declare()
+            self._declared.add(entity.name)
+        if self._confirms:
+            self._num_published += 1
+            self._unconfirmed.add(self._num_published)
+        self._producer.publish(message.body, **wire_options(message))
+
+    def _drain_ready(self) -> bool:
+        try:
+            self._connection.drain_events(timeout=0)
+        except TimeoutError:
+            return False
+        return True
+
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
+        if multiple:
+            self._unconfirmed = {tag for tag in self._unconfirmed if tag > delivery_tag}
+        else:
+            self._unconfirmed.discard(delivery_tag)
+
+    def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
+        self._is_refused = True
+        self._on_ack(delivery_tag, multiple)
+
+    def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
+        properties = message["properties"] if isinstance(message, dict) else message.properties
+        self._returned.add(str(properties.get("message_id", "")))
+
+
+def _unroutable(ticket: _Ticket, returned: set[str]) -> errors.MillraceError | None:
+    lost = [message for message in ticket.messages if message.id in returned]
+    if not lost:
+        return None
+    return errors.Unavailable(
+        f"no queue takes {lost[0].routing_key}: {len(lost)} of {len(ticket.messages)} messages came back.",
+        remedy="The queue was deleted meanwhile; sending again declares it anew.",
+        num_returned=len(lost),
+    )
