@@ -4,7 +4,7 @@ Shapes: L layers, B texts, H heads, T new tokens, P tokens already in the cache,
 
 The program, as training exports it: `tokens` int64 (B, T) and `cache` float32 (L, 2, B, H, P, D) in, where P may be 0;
 `logits` float32 (B, T, V) and `cache_out` float32 (L, 2, B, H, P + T, D) out. Token t stands at position P + t. At most
-`arguments["context_length"]` tokens fit; when generation reaches the limit, the last half of them is prefilled again into
+`arguments["max_context"]` tokens fit; when generation reaches the limit, the last half of them is prefilled again into
 an empty cache. So positions never exceed what training saw, and a token costs one step and a small share of a prefill.
 """
 
@@ -32,7 +32,7 @@ class Generator:
 
     Attributes:
         tokenizer: Text to tokens and back.
-        context_length: The most tokens that logits may depend on.
+        max_context: The most tokens that logits may depend on.
     """
 
     def __init__(self, card: ModelCard, directory: Path, executable: Executable) -> None:
@@ -45,14 +45,14 @@ class Generator:
                 "(layers, 2, batch, heads, past, head size).",
                 field="signature",
             )
-        length = card.arguments.get("context_length")
+        length = card.arguments.get("max_context")
         if not isinstance(length, int) or length < 2:
             raise errors.InvalidData(
-                f"Expected a whole number of at least 2, found {length!r}.", field="arguments.context_length"
+                f"Expected a whole number of at least 2, found {length!r}.", field="arguments.max_context"
             )
         self.card = card
         self.tokenizer = ops[0]
-        self.context_length = length
+        self.max_context = length
         self._layers, self._heads, self._head_size = (int(n) for n in fixed)
         self._executable = executable
 
@@ -61,12 +61,12 @@ class Generator:
         return np.zeros((self._layers, 2, num_texts, self._heads, 0, self._head_size), dtype=np.float32)
 
     def prefill(self, tokens_BT: Array) -> tuple[Array, Array]:
-        """Logits (B, T, V) of every position, and the cache; T is at most `context_length`."""
+        """Logits (B, T, V) of every position, and the cache; T is at most `max_context`."""
         return self.decode(tokens_BT, self.empty_cache(len(tokens_BT)))
 
     def decode(self, tokens_BT: Array, cache: Array) -> tuple[Array, Array]:
         """Logits (B, T, V) of tokens that follow those in the cache, and the grown cache."""
-        assert cache.shape[4] + tokens_BT.shape[1] <= self.context_length
+        assert cache.shape[4] + tokens_BT.shape[1] <= self.max_context
         out = self._executable.run({"tokens": tokens_BT, "cache": cache})
         return out["logits"], out["cache_out"]
 
@@ -86,8 +86,8 @@ class Generator:
         """
         random = np.random.default_rng(seed)
         tokens = [END_OF_TEXT_ID, *self.tokenizer.encode(prompt).tolist()]
-        keep = max(self.context_length // 2, 1)
-        window = tokens[-(self.context_length - 1) :]
+        keep = max(self.max_context // 2, 1)
+        window = tokens[-(self.max_context - 1) :]
         logits, cache = self.prefill(np.array([window], dtype=np.int64))
         for _ in range(max_tokens):
             token = sample(logits[0, -1], temperature=temperature, top_k=top_k, random=random)
@@ -95,7 +95,7 @@ class Generator:
                 return
             yield self.tokenizer.decode([token])
             tokens.append(token)
-            if cache.shape[4] >= self.context_length:
+            if cache.shape[4] >= self.max_context:
                 logits, cache = self.prefill(np.array([tokens[-keep:]], dtype=np.int64))
             else:
                 logits, cache = self.decode(np.array([[token]], dtype=np.int64), cache)
@@ -105,7 +105,7 @@ class Generator:
         check_batch(batch, self.card.signature)
         rows = []
         for text in strings(batch, self.tokenizer.spec.columns[0]).to_pylist():
-            tokens = np.concatenate([[END_OF_TEXT_ID], self.tokenizer.encode(text or "")])[-self.context_length :]
+            tokens = np.concatenate([[END_OF_TEXT_ID], self.tokenizer.encode(text or "")])[-self.max_context :]
             rows.append(self.prefill(tokens[None])[0][0, -1].astype(np.float32))
         return pa.RecordBatch.from_arrays([pa.array(rows, pa.list_(pa.float32()))], names=["logits"])
 
