@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from amqp.exceptions import NotFound
 from celery import Celery
@@ -18,6 +18,8 @@ from millrace.bus.consumer import BatchConsumer
 from millrace.bus.publisher import Publisher
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import Event
+
+T = TypeVar("T")
 
 
 class OpenConnection(Protocol):
@@ -91,7 +93,7 @@ class BrokerBus:
         def look(channel: Any) -> list[DeadLetter]:
             queue = topology.dead_queue().bind(channel)
             queue.declare()
-            found = []
+            found: list[DeadLetter] = []
             # Closing the channel puts them all back; until then none is seen twice.
             while len(found) < limit and (message := queue.get()) is not None:
                 found.append(messages.decode_dead(message))
@@ -109,7 +111,7 @@ class BrokerBus:
         return self._with_channel(look)
 
     def check(self) -> None:
-        self._with_channel(lambda channel: None)
+        self._with_channel(lambda _: None)
 
     def close(self) -> None:
         self._publisher.close()
@@ -137,7 +139,7 @@ class BrokerBus:
             max_batch=max_batch, stop=stop,
         ).run()  # fmt: skip
 
-    def _with_channel(self, use: Callable[[Any], Any]) -> Any:
+    def _with_channel(self, use: Callable[[Any], T]) -> T:
         """Use a channel of a connection of its own: a refused declaration closes the channel it came from."""
         connection = self._open(heartbeat=False)
         try:

@@ -28,7 +28,7 @@ def translate(error: BaseException, url: str) -> errors.MillraceError:
         return error
     where = describe(url)
     if isinstance(error, (amqp.AccessRefused, amqp.NotAllowed)):
-        return _refused(error, url)
+        return _refused(url)
     if isinstance(error, PermissionError):
         return errors.Unauthorized(
             f"{where} cannot be opened: permission denied.", field=FIELD,
@@ -51,7 +51,7 @@ def translate(error: BaseException, url: str) -> errors.MillraceError:
     )
 
 
-def _refused(error: BaseException, url: str) -> errors.Unauthorized:
+def _refused(url: str) -> errors.Unauthorized:
     parts = urlsplit(url)
     user, vhost = parts.username or "guest", parts.path.removeprefix("/") or "/"
     return errors.Unauthorized(

@@ -192,7 +192,7 @@ class _Session:
         self._is_refused = True
         self._on_ack(delivery_tag, multiple)
 
-    def _on_return(self, error: Exception, exchange: str, routing_key: str, message: Any) -> None:
+    def _on_return(self, _error: Exception, _exchange: str, _routing_key: str, message: Any) -> None:
         properties = message["properties"] if isinstance(message, dict) else message.properties
         self._returned.add(str(properties.get("message_id", "")))
 

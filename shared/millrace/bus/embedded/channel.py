@@ -35,8 +35,6 @@ class _Subscription:
 class Channel(StdChannel):  # type: ignore[misc]  # kombu ships no types
     """Consumes for one thread; acknowledgements and publishes may come from any."""
 
-    Message = Message
-
     def __init__(self, connection: Connection) -> None:
         self.connection: Connection | None = connection
         self.channel_id = len(connection.channels) + 1
@@ -51,9 +49,7 @@ class Channel(StdChannel):  # type: ignore[misc]  # kombu ships no types
 
     # --- topology -----------------------------------------------------------------------------------------------------
 
-    def exchange_declare(
-        self, exchange: str, type: str = "direct", durable: bool = False, passive: bool = False, **_: Any
-    ) -> None:
+    def exchange_declare(self, exchange: str, type: str = "direct", durable: bool = False, **_: Any) -> None:
         self._open.broker.declare_exchange(exchange, type or "direct", durable=durable)
 
     def queue_declare(
@@ -114,13 +110,13 @@ class Channel(StdChannel):  # type: ignore[misc]  # kombu ships no types
         batch.publish(message, exchange=exchange, routing_key=routing_key, mandatory=mandatory)
         batch.flush()
 
-    def create_publish_batch(self, max_size: int = 0) -> PublishBatch:
-        """What `kombu.Producer.batch` collects messages in: one transaction for all of them."""
+    def create_publish_batch(self, **_: Any) -> PublishBatch:
+        """What `kombu.Producer.batch` collects messages in: one transaction for all, whatever their number."""
         return PublishBatch(self)
 
     # --- consuming ----------------------------------------------------------------------------------------------------
 
-    def basic_qos(self, prefetch_size: int = 0, prefetch_count: int = 0, a_global: bool = False, **_: Any) -> None:
+    def basic_qos(self, _size: int = 0, prefetch_count: int = 0, _global: bool = False) -> None:
         self._prefetch = prefetch_count
         self._open.wake()
 
@@ -167,7 +163,8 @@ class Channel(StdChannel):  # type: ignore[misc]  # kombu ships no types
                 connection.broker.reject(queue, ids, owner=connection.owner.id)
         connection.wake()
 
-    def basic_recover(self, requeue: bool = True) -> None:
+    def basic_recover(self, **_: Any) -> None:
+        """Give back all that was delivered and not acknowledged."""
         with self._mutex:
             taken, self._unacknowledged = list(self._unacknowledged.values()), {}
         self._release(taken, delivered=True)

@@ -85,7 +85,7 @@ class Connection:
         # Set first: a ring or an acknowledgement that comes during the look must cause another.
         self._next_look = now + FALLBACK_S
         self.broker.reap()
-        if any([channel.fetch() for channel in self.channels]):
+        if sum(channel.fetch() for channel in self.channels):  # all of them: `any` would stop at the first
             self._next_look = 0.0
         return any(channel.deliver_buffered() for channel in self.channels)
 

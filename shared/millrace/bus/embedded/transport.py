@@ -58,10 +58,6 @@ class Transport(kombu_base.Transport):  # type: ignore[misc]  # kombu ships no t
     def verify_connection(self, connection: Connection) -> bool:
         return connection.connected
 
-    def as_uri(self, uri: str, include_password: bool = False, mask: str = "**") -> str:
-        """The URL as it is: it holds no secret."""
-        return uri
-
 
 def register() -> None:
     """Make `embedded://` known to kombu and Celery in this process."""
