@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from typing import Annotated, NewType
 
@@ -29,12 +30,21 @@ def is_name(text: str) -> bool:
     return re.match(NAME_PATTERN, text) is not None
 
 
-def new_id(prefix: str) -> str:
-    """Return ``prefix_`` and 26 Crockford base-32 digits: 48 bits of milliseconds, 80 random bits (a ULID).
+_lock = threading.Lock()
+_last = 0
 
-    Ids made later sort later, so a listing by id is a listing by time.
+
+def new_id(prefix: str) -> str:
+    """Return ``prefix_`` and 26 Crockford base-32 digits: 48 bits of milliseconds, 80 random bits (a monotonic ULID).
+
+    Ids made later sort later, within one process strictly, so a listing by id is a listing by time.
     """
+    global _last
     number = (int(time.time() * 1000) << 80) | int.from_bytes(os.urandom(10), "big")
+    with _lock:
+        if number >> 80 <= _last >> 80:
+            number = _last + 1
+        _last = number
     digits = []
     for _ in range(26):
         digits.append(_ALPHABET[number & 31])

@@ -44,7 +44,8 @@ class Database(Protocol):
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         """Read outside of any transaction."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the connections of all threads."""
 
 
 def open_database(url: str) -> Database:
@@ -83,14 +84,16 @@ class _SQLiteTransaction:
 
 
 class SQLiteDatabase:
-    """WAL with synchronous=FULL. A file lock around each writing transaction keeps writers fair (SQLite alone starves some)
+    """WAL with synchronous=FULL, and a file lock around each writing transaction.
 
-    and closes the WAL-reset race of SQLite before 3.51.3, which needs commits of several connections at once.
+    The lock keeps writers fair (SQLite alone starves some) and closes the WAL-reset race of SQLite before 3.51.3, which
+    needs commits of several connections at once.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
+        self._opened: list[tuple[sqlite3.Connection, int]] = []
         with _translated(path):
             path.parent.mkdir(parents=True, exist_ok=True)
 
@@ -113,11 +116,11 @@ class SQLiteDatabase:
             return self._connection().execute(sql, parameters).fetchall()
 
     def close(self) -> None:
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
+        for connection, lock in self._opened:
             connection.close()
-            os.close(self._local.lock)
-            self._local.connection = None
+            os.close(lock)
+        self._opened.clear()
+        self._local = threading.local()
 
     def _connection(self) -> sqlite3.Connection:
         if getattr(self._local, "connection", None) is None or self._local.pid != os.getpid():
@@ -126,6 +129,7 @@ class SQLiteDatabase:
             connection.execute("PRAGMA synchronous=FULL")
             self._local.connection, self._local.pid = connection, os.getpid()
             self._local.lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._opened.append((connection, self._local.lock))
         return self._local.connection  # type: ignore[no-any-return]  # threading.local is untyped
 
     @contextlib.contextmanager
@@ -198,6 +202,7 @@ class PostgresDatabase:
         self._psycopg = psycopg
         self._url = url
         self._local = threading.local()
+        self._opened: list[Any] = []
 
     def transact(self, work: Callable[[Transaction], T]) -> T:
         return self._retried(lambda connection: self._transact_once(connection, work))
@@ -210,9 +215,17 @@ class PostgresDatabase:
         return self._retried(once)
 
     def close(self) -> None:
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+        self._local = threading.local()
+
+    def _drop(self) -> None:
+        """Close this thread's connection; the next use opens another."""
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()
+            self._opened.remove(connection)
             self._local.connection = None
 
     def _transact_once(self, connection: Any, work: Callable[[Transaction], T]) -> T:
@@ -227,7 +240,7 @@ class PostgresDatabase:
             except (self._psycopg.errors.DeadlockDetected, self._psycopg.errors.SerializationFailure):
                 time.sleep(0.01 * 2**attempt)
             except self._psycopg.OperationalError as error:
-                self.close()
+                self._drop()
                 if attempt + 1 == MAX_RETRIES or _is_refusal(error):
                     raise self._unavailable(error) from None
                 time.sleep(0.05 * 2**attempt)
@@ -238,6 +251,7 @@ class PostgresDatabase:
         if connection is None or connection.closed or self._local.pid != os.getpid():
             connection = self._psycopg.connect(self._url, autocommit=True, connect_timeout=5)
             self._local.connection, self._local.pid = connection, os.getpid()
+            self._opened.append(connection)
         return connection
 
     def _unavailable(self, error: Exception) -> errors.MillraceError:

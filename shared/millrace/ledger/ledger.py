@@ -263,30 +263,34 @@ def set_desired(
 
 
 def _submit(tx: Transaction, event: Event, data: RunSubmitted, content: str) -> str:
-    known = tx.rows("SELECT run_id, content_digest FROM runs WHERE run_id = ?", (data.run_id,))
-    if not known and data.idempotency_key:
-        known = tx.rows(
-            "SELECT run_id, content_digest FROM runs WHERE tenant = ? AND idempotency_key = ?",
-            (event.tenant, data.idempotency_key),
-        )
-    if known:
-        if known[0][1] != content:
-            raise errors.Conflict(
-                f"Run {known[0][0]} was submitted under this id or idempotency key with other content.",
-                remedy="Use a new id or key for a new run.",
-            )
-        return str(known[0][0])
-    now = time.time()
-    tx.run(
+    inserted = tx.run(
         "INSERT INTO runs (run_id, tenant, pipeline, status, priority, labels, params, graph, trace, idempotency_key,"
-        " content_digest, seq, submitted_at, stage) VALUES (?,?,?,'queued',?,?,?,?,?,?,?,0,?,'')",
+        " content_digest, seq, submitted_at, stage) VALUES (?,?,?,'queued',?,?,?,?,?,?,?,0,?,'') ON CONFLICT DO NOTHING",
         (data.run_id, event.tenant, data.graph.pipeline, data.priority, json.dumps(data.labels, sort_keys=True),
-         json.dumps(data.params), data.graph.model_dump_json(), json.dumps(data.trace), data.idempotency_key, content, now),
+         json.dumps(data.params), data.graph.model_dump_json(), json.dumps(data.trace), data.idempotency_key, content,
+         time.time()),
     )  # fmt: skip
+    if not inserted:
+        return _same_run(tx, event.tenant, data, content)
     for position, stage in enumerate(data.graph.stages):
         journal.save_stage(tx, data.run_id, StageState(name=stage.name, position=position))
     _put_inbox(tx, event, data.run_id)
     return data.run_id
+
+
+def _same_run(tx: Transaction, tenant: str, data: RunSubmitted, content: str) -> str:
+    """The run that already has this id or idempotency key, if it is the same submission."""
+    rows = tx.rows(
+        "SELECT run_id, content_digest FROM runs WHERE run_id = ?"
+        " OR (tenant = ? AND idempotency_key = ? AND idempotency_key <> '')",
+        (data.run_id, tenant, data.idempotency_key),
+    )
+    if any(digest != content for _, digest in rows):
+        raise errors.Conflict(
+            f"Run {rows[0][0]} was submitted under this id or idempotency key with other content.",
+            remedy="Use a new id or key for a new run.",
+        )
+    return str(rows[0][0])
 
 
 def _put_inbox(tx: Transaction, event: Event, run_id: str) -> None:
