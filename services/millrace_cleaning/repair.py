@@ -1,0 +1,130 @@
+"""Turning raw columns into typed ones: what cannot be read becomes null and is counted, and null rules are applied."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millrace import errors
+from millrace_cleaning import values
+from millrace_cleaning.convert import convert, storage_type
+from millrace_cleaning.infer import CleaningPlan, PlannedColumn
+
+
+@dataclass(slots=True)
+class Repairs:
+    """What was changed, by column; and how many rows went, by rule."""
+
+    unparseable: Counter[str] = field(default_factory=Counter)
+    removed: Counter[str] = field(default_factory=Counter)
+
+    def merge(self, other: Repairs) -> None:
+        self.unparseable.update(other.unparseable)
+        self.removed.update(other.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a batch stands, for messages: the file, and how many of its rows came before."""
+
+    path: str
+    first_row: int
+
+
+def repair(
+    batch: pa.RecordBatch, plan: CleaningPlan, *, null_values: Sequence[str], place: Place, repairs: Repairs
+) -> tuple[pa.RecordBatch, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    """Return the batch with the plan's columns and types, and which of its rows stay (not yet filtered).
+
+    Raises:
+        InvalidData: A value or a null that its column's policy does not allow; the message has the file and the row.
+    """
+    arrays = []
+    keep = np.ones(batch.num_rows, dtype=np.bool_)
+    for column in plan.columns:
+        array = _typed(batch, column, null_values, place, repairs)
+        is_null = array.is_null().to_numpy(zero_copy_only=False)
+        if column.on_null == "fail" and is_null.any():
+            _refuse_null(column, place, int(np.argmax(is_null)))
+        if column.on_null == "drop":
+            repairs.removed[f"null_{column.name}"] += int((is_null & keep).sum())
+            keep &= ~is_null
+        arrays.append(array)
+    schema = pa.schema([pa.field(c.name, storage_type(c.type, c.shape)) for c in plan.columns])
+    # Without columns Arrow forgets the number of rows, but a plan always has a feature.
+    return pa.RecordBatch.from_arrays(
+        [_fit(a, f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema
+    ), keep
+
+
+def _typed(
+    batch: pa.RecordBatch, column: PlannedColumn, null_values: Sequence[str], place: Place, repairs: Repairs
+) -> pa.Array:
+    index = batch.schema.get_field_index(column.name)
+    if index < 0:
+        return pa.nulls(batch.num_rows, storage_type(column.type, column.shape))
+    raw = _without_blanks(batch.column(index), column, null_values)
+    array = convert(raw, column.type, shape=column.shape, vocabulary=column.vocabulary)
+    bad = pc.and_(raw.is_valid(), array.is_null())
+    num_bad = pc.sum(bad).as_py() or 0
+    if num_bad and column.on_unparseable == "fail":
+        row = pc.index(bad, True).as_py()
+        raise errors.InvalidData(
+            f"{place.path}, row {place.first_row + row + 1}, column {column.name!r}: {_shown(raw[row])} is no {column.type}"
+            f"{_detail(column)}.",
+            remedy="Correct it, or say `on_unparseable: nullify`.",
+            field=f"with.columns.{column.name}",
+            row=place.first_row + row + 1,
+        )
+    if num_bad:
+        repairs.unparseable[column.name] += num_bad
+    return array
+
+
+def _without_blanks(raw: pa.Array, column: PlannedColumn, null_values: Sequence[str]) -> pa.Array:
+    """Null what only looks like a value: NaN, blank text, and in a column that is no text also words such as NA."""
+    if pa.types.is_dictionary(raw.type):
+        raw = raw.dictionary_decode()
+    if pa.types.is_decimal(raw.type) or pa.types.is_float16(raw.type):
+        raw = raw.cast(pa.float64())
+    if pa.types.is_floating(raw.type):
+        return values.finite(raw)
+    if pa.types.is_large_string(raw.type) or pa.types.is_string_view(raw.type):
+        raw = raw.cast(pa.string())
+    if not pa.types.is_string(raw.type):
+        return raw
+    if column.type == "text":
+        return pc.if_else(pc.equal(pc.utf8_trim_whitespace(raw), ""), pa.scalar(None, pa.string()), raw)
+    return values.trimmed(raw, ("",) if column.type == "category" else null_values)
+
+
+def _refuse_null(column: PlannedColumn, place: Place, row: int) -> None:
+    remedy = "Fill it in, or say `on_null: drop` for this column."
+    if column.role == "target":
+        remedy = "Fill it in, or say `on_null_target: drop`."
+    raise errors.InvalidData(
+        f"{place.path}, row {place.first_row + row + 1}: the {column.role} {column.name!r} is null (or NaN).",
+        remedy=remedy,
+        field=f"with.columns.{column.name}",
+        row=place.first_row + row + 1,
+    )
+
+
+def _fit(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    return array if array.type == type_ else array.cast(type_)
+
+
+def _shown(value: pa.Scalar) -> str:
+    return json.dumps(value.as_py(), default=str)[:60]
+
+
+def _detail(column: PlannedColumn) -> str:
+    if column.vocabulary is not None:
+        return f" of the vocabulary ({', '.join(column.vocabulary[:8])})"
+    return f" of shape {list(column.shape)}" if column.shape else ""

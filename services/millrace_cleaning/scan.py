@@ -1,0 +1,183 @@
+"""What a column's raw values look like: counts that are gathered batch by batch, merge across parts, and fit in JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millrace_cleaning.values import is_boolean, is_integer, is_number, is_timestamp, trimmed
+
+MAX_DISTINCT = 1000
+"""How many distinct values are remembered; a column with more is no category unless its owner says so."""
+
+
+@dataclass(slots=True)
+class ColumnScan:
+    """Counts over one column.
+
+    Attributes:
+        rows, nulls: How many values, and how many of them are null or look so.
+        kinds: How many values are of each kind: integer, number, boolean, timestamp, string, list, bytes, json.
+        values: Occurrences by text, while there are at most MAX_DISTINCT.
+        has_more: Whether more distinct values were seen than are remembered.
+        repeats: Whether a value stood twice in one batch.
+        chars, words: Sums over strings.
+        length: Shortest and longest list.
+        whole: Whether every list holds integers.
+    """
+
+    rows: int = 0
+    nulls: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+    values: dict[str, int] = field(default_factory=dict)
+    has_more: bool = False
+    repeats: bool = False
+    chars: int = 0
+    words: int = 0
+    length: tuple[int, int] | None = None
+    whole: bool = True
+
+    def add(self, array: pa.Array, *, null_values: Iterable[str]) -> None:
+        """Count one batch of the column."""
+        self.rows += len(array)
+        array = _decoded(array)
+        if pa.types.is_string(array.type):
+            self._add_strings(array, null_values)
+        elif pa.types.is_floating(array.type):
+            self._add_numbers(array)
+        else:
+            array = array.drop_null()
+            kind = _kind(array.type)
+            self._count(kind, len(array))
+            if kind == "list" and len(array):
+                self._add_lists(array)
+            elif kind in ("integer", "boolean", "timestamp"):
+                self._add_values(pc.cast(array, pa.string()))
+        self.nulls = self.rows - sum(self.kinds.values())
+
+    def merge(self, other: ColumnScan) -> None:
+        """Add the counts of another part of the same column."""
+        self.rows += other.rows
+        self.nulls += other.nulls
+        for kind, count in other.kinds.items():
+            self._count(kind, count)
+        self.has_more |= other.has_more
+        self.repeats |= other.repeats
+        self._remember(other.values.items())
+        self.chars += other.chars
+        self.words += other.words
+        if other.length is not None:
+            low, high = self.length or other.length
+            self.length = (min(low, other.length[0]), max(high, other.length[1]))
+        self.whole &= other.whole
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> ColumnScan:
+        length = value["length"]
+        return cls(**{**value, "length": None if length is None else (length[0], length[1])})
+
+    def _add_strings(self, array: pa.Array, null_values: Iterable[str]) -> None:
+        array = trimmed(array, null_values).drop_null()
+        remaining = len(array)
+        for kind, test in _TESTS.items():
+            matches = test(array)
+            count = pc.sum(matches).as_py() or 0
+            self._count(kind, count)
+            remaining -= count
+        self._count("string", remaining)
+        self.chars += pc.sum(pc.utf8_length(array)).as_py() or 0
+        self.words += pc.sum(pc.count_substring_regex(array, r"\S+")).as_py() or 0
+        self._add_values(array)
+
+    def _add_numbers(self, array: pa.Array) -> None:
+        array = array.filter(pc.is_finite(array))
+        self._count("number", len(array))
+        self._add_values(pc.cast(array.cast(pa.float64()), pa.string()))  # 3.0 is written 3, as a label should be
+
+    def _add_lists(self, array: pa.Array) -> None:
+        lengths = pc.list_value_length(array)
+        low, high = pc.min_max(lengths).as_py().values()
+        self.length = (min(low, self.length[0]), max(high, self.length[1])) if self.length else (low, high)
+        self.whole &= pa.types.is_integer(array.type.value_type)
+
+    def _add_values(self, strings: pa.Array) -> None:
+        counts = pc.value_counts(strings)
+        self.repeats |= len(counts) < len(strings)
+        values, numbers = counts.field("values"), counts.field("counts")
+        self.has_more |= len(values) > MAX_DISTINCT
+        self._remember(
+            zip(values[: MAX_DISTINCT + 1].to_pylist(), numbers[: MAX_DISTINCT + 1].to_pylist(), strict=True)
+        )
+
+    def _remember(self, counts: Iterable[tuple[str, int]]) -> None:
+        if not self.has_more:
+            for value, count in counts:
+                self.values[value] = self.values.get(value, 0) + count
+            self.has_more = len(self.values) > MAX_DISTINCT
+        if self.has_more:
+            self.values = {}
+
+    def _count(self, kind: str, count: int) -> None:
+        if count:
+            self.kinds[kind] = self.kinds.get(kind, 0) + count
+
+
+def scan_batches(batches: Iterable[pa.RecordBatch], *, null_values: Iterable[str]) -> tuple[dict[str, ColumnScan], int]:
+    """Return (scan by column in order of appearance, number of rows). A column absent from a batch is null there."""
+    scans: dict[str, ColumnScan] = {}
+    num_rows = 0
+    for batch in batches:
+        for name, array in zip(batch.schema.names, batch.columns, strict=True):
+            scan = scans.setdefault(name, ColumnScan(rows=num_rows, nulls=num_rows))
+            scan.add(array, null_values=null_values)
+        num_rows += batch.num_rows
+        fill_absent(scans, num_rows=num_rows)
+    return scans, num_rows
+
+
+def fill_absent(scans: Mapping[str, ColumnScan], *, num_rows: int) -> None:
+    """Count the rows that lack a column as nulls of it."""
+    for scan in scans.values():
+        scan.nulls += num_rows - scan.rows
+        scan.rows = num_rows
+
+
+# Exclusive, in this order: the first that a text passes is its kind.
+_TESTS = {
+    "integer": is_integer,
+    "number": lambda array: pc.and_(is_number(array), pc.invert(is_integer(array))),
+    "boolean": is_boolean,
+    "timestamp": is_timestamp,
+}
+
+
+def _decoded(array: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
+        array = array.cast(pa.string())
+    return array.cast(pa.float64()) if pa.types.is_decimal(array.type) or pa.types.is_float16(array.type) else array
+
+
+def _kind(type_: pa.DataType) -> str:
+    if pa.types.is_boolean(type_):
+        return "boolean"
+    if pa.types.is_integer(type_):
+        return "integer"
+    if pa.types.is_timestamp(type_) or pa.types.is_date(type_):
+        return "timestamp"
+    if pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_):
+        value = type_.value_type
+        return "list" if pa.types.is_integer(value) or pa.types.is_floating(value) else "json"
+    if pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        return "bytes"
+    if pa.types.is_struct(type_) and "bytes" in [type_.field(i).name for i in range(type_.num_fields)]:
+        return "bytes"
+    return "json"

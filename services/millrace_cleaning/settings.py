@@ -1,0 +1,174 @@
+"""What a user may say about cleaning and ingesting, and the two stage kinds. Imports pydantic alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from millrace import errors
+from millrace.contracts.schema import TASK_KINDS, ColumnType, Role, SplitName
+from millrace.contracts.stages import Port, StageConfig, StageKind
+
+NullPolicy = Literal["keep", "drop", "fail", "impute"]
+BadValuePolicy = Literal["nullify", "fail"]
+
+
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+"""One column name, or a list of them."""
+
+
+class ColumnConfig(StageConfig):
+    """What is known about a column; whatever is left out is inferred."""
+
+    type: ColumnType | None = None
+    role: Role | None = None
+    shape: tuple[int, ...] | None = Field(
+        default=None, description="Of a vector (n), or of images given as numbers: (height, width, channels)."
+    )
+    vocabulary: tuple[str, ...] | None = Field(
+        default=None, description="A category's labels, in order; any other value is unparseable."
+    )
+    unit: str = ""
+    on_null: NullPolicy | None = Field(
+        default=None,
+        description="keep: stays null; drop: the row goes; fail: an error; impute: the training split's median or most "
+        "frequent value. Default: drop for a target, for a text to learn from and for an image; fail for a group and a "
+        "time; else keep.",
+    )
+    on_unparseable: BadValuePolicy | None = Field(
+        default=None, description="A value that is not of the column's type: nullify (and count), or fail."
+    )
+
+    @field_validator("shape")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (not value or min(value) < 1):
+            raise ValueError("expected at least one dimension, each 1 or more, such as [8, 8, 1]")
+        return value
+
+    @field_validator("vocabulary")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError("a label stands twice in the vocabulary")
+        return value
+
+
+class SplitConfig(StageConfig):
+    """How rows are divided. Duplicates, and rows of one group, never stand on both sides."""
+
+    train: float = Field(default=0.64, gt=0, le=1)
+    validation: float = Field(default=0.16, ge=0, lt=1)
+    test: float = Field(default=0.2, ge=0, lt=1)
+    by: str = Field(default="", description="A column, such as a user; all rows of one value go to one split.")
+    time: str = Field(default="", description="A column; the earliest rows train, the latest test.")
+    order: Literal["random", "contiguous"] = Field(
+        default="random",
+        description="random: seeded, stratified by a category target; contiguous: the source's order, its tail tests "
+        "(for language modelling the cut is made between characters).",
+    )
+    seed: int | None = Field(default=None, ge=0, description="Default: the run's seed.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SplitConfig:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(
+                f"train + validation + test must be 1, and is {total:.6g}: "
+                f"{self.train} + {self.validation} + {self.test}"
+            )
+        if sum((bool(self.by), bool(self.time), self.order == "contiguous")) > 1:
+            raise ValueError("give only one of by, time and order: contiguous")
+        return self
+
+    @property
+    def fractions(self) -> dict[SplitName, float]:
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+
+class CleanConfig(StageConfig):
+    """`with` of a clean stage."""
+
+    task: str = Field(default="", description="Task kind; when given, roles and types are checked against it here.")
+    target: Names = Field(default=(), description="Column(s) to predict.")
+    features: Names = Field(
+        default=(), description="Columns to learn from; default: all that have no other role. Others are ignored."
+    )
+    ignore: Names = Field(default=(), description="Columns that are kept but never learned from.")
+    columns: dict[str, ColumnConfig] = Field(default_factory=dict)
+    split: SplitConfig = SplitConfig()
+    dedup: bool = Field(
+        default=True, description="Keep the first of rows with equal features. Without it, equal rows share a split."
+    )
+    on_null_target: Literal["drop", "fail"] = "drop"
+    on_unparseable: BadValuePolicy = "nullify"
+    null_values: tuple[str, ...] = Field(
+        default=("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?"),
+        description="What means null in CSV, and in text where another type was expected.",
+    )
+    delimiter: str = Field(default="", max_length=1, description="Of CSV; empty: found in the header line.")
+    encoding: str = Field(default="utf-8", description="Of CSV and JSONL.")
+    rows_per_shard: int = Field(default=65_536, ge=1, le=10_000_000)
+    bytes_per_task: int = Field(
+        default=64 * 2**20, ge=1, description="A larger source is read by several tasks of about this many bytes."
+    )
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, value: str) -> str:
+        if value and value not in TASK_KINDS:
+            raise ValueError(f"no task kind {value!r}; {errors.nearest(value, TASK_KINDS)}")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "".encode(value)
+        except LookupError:
+            raise ValueError(f"no encoding {value!r}; such as utf-8, latin-1, cp1252, utf-16") from None
+        return value
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> CleanConfig:
+        both = set(self.target) & set(self.features) | set(self.target) & set(self.ignore)
+        both |= set(self.features) & set(self.ignore)
+        if both:
+            raise ValueError(f"{min(both)!r} stands in two of target, features and ignore")
+        return self
+
+
+class IngestConfig(StageConfig):
+    """`with` of an ingest stage."""
+
+    uri: str = Field(
+        min_length=1, description="s3://bucket/prefix; in the embedded factory also a local file or directory."
+    )
+
+
+CLEAN = StageKind(
+    name="clean",
+    caption="Turn raw files into a data set: typed, repaired, deduplicated, split without leaks.",
+    service="cleaning",
+    module="millrace_cleaning.stage",
+    config=CleanConfig,
+    inputs={"raw": Port(type="source")},
+    outputs={"dataset": Port(type="dataset")},
+    preload=("numpy", "pyarrow", "pyarrow.parquet"),
+)
+
+INGEST = StageKind(
+    name="ingest",
+    caption="Copy an outside location into the store, once.",
+    service="cleaning",
+    module="millrace_cleaning.ingest",
+    config=IngestConfig,
+    inputs={},
+    outputs={"source": Port(type="source")},
+    bytes="measured",  # the outside may change between two runs of equal config, so this is never answered from a cache
+)
