@@ -42,6 +42,9 @@ run_dir = {folder}
 pid_file = {folder}/$name.pid
 admin_socket = {folder}/$name.asok
 crash_dir = {folder}
+# The monitor collects changes for a second before it decides; each pool of the gateway waits for several decisions.
+paxos_propose_interval = 0.02
+paxos_min_wait = 0.01
 [mon.a]
 mon_data = {folder}/mon
 [osd.0]

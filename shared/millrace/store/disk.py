@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from millrace import errors
+from millrace.store.verified import Readable, chunks
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -28,7 +30,7 @@ def translated(action: str, path: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise errors.ResourceExhausted(
                 f"Cannot {action} {path}: {reason}.",
-                remedy="Free space on that disk, or set MILLRACE_HOME or MILLRACE_STORE_URL to one with room.",
+                remedy="Free space on that disk, or point MILLRACE_HOME, MILLRACE_STORE_URL or TMPDIR to one with room.",
             ) from error
         if error.errno in _DENIED:
             raise errors.Unauthorized(
@@ -75,12 +77,37 @@ def sync_directory(path: Path) -> None:
 def replacement(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """Yield an empty file in folder and its path, for the caller to fill, `settle` and rename; removed if it stays."""
     path = folder / f".{os.getpid()}-{secrets.token_hex(8)}.tmp"
-    with path.open("xb") as file:
-        try:
-            yield file, path
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+    with translated("write", path):
+        file = path.open("xb")
+    try:
+        yield file, path
+    finally:
+        # What is still buffered belongs to a file that is given up: its disk may be full, which was said already.
+        with contextlib.suppress(OSError):
+            file.close()
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def copy(source: Readable, file: BinaryIO, path: Path) -> tuple[str, int]:
+    """Write a source's bytes to an open file; return (digest, size in bytes). Only the writing's errors are translated."""
+    sha, size = hashlib.sha256(), 0
+    for chunk in chunks(source):
+        sha.update(chunk)
+        with translated("write", path):
+            size += file.write(chunk)
+    return sha.hexdigest(), size
+
+
+def deliver(source: Readable, destination: Path) -> None:
+    """Write a source's bytes to a path, of which a reader sees nothing or all; its folders are made."""
+    with translated("write", destination):
+        destination.parent.mkdir(parents=True, exist_ok=True)
+    with replacement(destination.parent) as (file, path):
+        copy(source, file, path)
+        with translated("write", destination):
+            settle(file)
+            path.replace(destination)
 
 
 def settle(file: BinaryIO) -> None:

@@ -10,6 +10,7 @@ from millrace.contracts.ids import is_name
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _REF_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@=+-]*")
 MAX_REF_NAME = 512
+ALL_TENANTS = "t/"
 
 
 def tenant_prefix(tenant: str) -> str:
@@ -20,7 +21,7 @@ def tenant_prefix(tenant: str) -> str:
             field="MILLRACE_TENANT",
             remedy="Use 1 to 63 lowercase letters, digits, '-' and '_', a letter first.",
         )
-    return f"t/{tenant}/"
+    return f"{ALL_TENANTS}{tenant}/"
 
 
 def blob_key(tenant: str, digest: str) -> str:

@@ -14,8 +14,18 @@ from typing import BinaryIO
 from millrace import errors
 from millrace.contracts.artifacts import Ref
 from millrace.store import keys, refs
-from millrace.store.disk import Source, open_input, replacement, settle, sweep, sync_directory, translated
-from millrace.store.verified import chunks, hash_stream, missing, too_large, verified
+from millrace.store.disk import (
+    Source,
+    copy,
+    deliver,
+    open_input,
+    replacement,
+    settle,
+    sweep,
+    sync_directory,
+    translated,
+)
+from millrace.store.verified import hash_stream, missing, too_large, verified
 
 _REF_SUFFIX = ".ref"  # so that refs `a` and `a/b` are the file `a.ref` and the folder `a`
 _NUM_LOCKS = 64
@@ -42,20 +52,17 @@ class LocalStore:
 
     def put_stream(self, stream: BinaryIO) -> tuple[str, int]:
         """See Store.put_stream."""
-        sha, size = hashlib.sha256(), 0
-        with translated("write to the store at", self._root), replacement(self._pending) as (file, path):
-            for chunk in chunks(stream):
-                sha.update(chunk)
-                size += file.write(chunk)
-            digest = sha.hexdigest()
+        with replacement(self._pending) as (file, path):
+            digest, size = copy(stream, file, path)
             target = self._blob(digest)
-            self._make(target.parent)
-            if not self._holds(target, digest, size):
-                os.fchmod(file.fileno(), 0o444)
-                settle(file)
-                path.rename(target)
-            # Also when another process wrote it: its name may not have reached the disk yet.
-            sync_directory(target.parent)
+            with translated("write", target):
+                self._make(target.parent)
+                if not self._holds(target, digest, size):
+                    os.fchmod(file.fileno(), 0o444)
+                    settle(file)
+                    path.rename(target)
+                # Also when another process wrote it: its name may not have reached the disk yet.
+                sync_directory(target.parent)
         return digest, size
 
     def put_bytes(self, data: bytes) -> str:
@@ -88,13 +95,8 @@ class LocalStore:
 
     def fetch(self, digest: str, destination: Path) -> None:
         """See Store.fetch."""
-        with self.open(digest) as source, translated("write", destination):
-            destination.parent.mkdir(parents=True, exist_ok=True)
-            with replacement(destination.parent) as (file, path):
-                for chunk in chunks(source):
-                    file.write(chunk)
-                settle(file)
-                path.replace(destination)
+        with self.open(digest) as source:
+            deliver(source, destination)
 
     def exists(self, digest: str) -> bool:
         """See Store.exists."""
@@ -125,7 +127,7 @@ class LocalStore:
             settled = refs.settled(self.read_ref(name), ref, expected=expected)
             if settled is not None:
                 return settled
-            with translated("write", path), replacement(self._pending) as (file, draft):
+            with replacement(self._pending) as (file, draft), translated("write", path):
                 self._make(path.parent)
                 file.write(ref.to_json().encode())
                 settle(file)
