@@ -14,7 +14,8 @@ from millrace import errors
 from millrace.contracts.events import StageOutputs
 from millrace.contracts.schema import ROW_ID, DatasetMeta
 from millrace.models.package import package_files, read_card
-from millrace.models.predictor import choose_program, load_predictor
+from millrace.models.predictor import load_predictor
+from millrace.models.program import choose_program
 from millrace.models.signature import ModelCard
 from millrace.runtime.stage import Artifact, Context, Inputs, Result, Results, Task, outputs
 from millrace_deployment.raw_rows import check_columns, conform, is_parquet, is_readable, to_parquet
@@ -98,7 +99,13 @@ class _Writer:
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, batch.schema, compression="zstd")
             self.names = batch.schema.names
-        self._writer.write_batch(batch)
+        try:
+            self._writer.write_batch(batch.cast(self._writer.schema))
+        except (pa.ArrowException, ValueError) as error:
+            raise errors.InvalidData(
+                f"The data's files hold different types in one column: {str(error).splitlines()[0][:200]}",
+                field="with.columns", remedy="Give files of one schema, or repeat fewer columns.",
+            ) from error  # fmt: skip
 
 
 def _files(context: Context, config: PredictConfig, data: Artifact, card: ModelCard) -> list[RowFile]:

@@ -17,8 +17,8 @@ from millrace.models.signature import ColumnSpec
 PARQUET = (".parquet", ".pq")
 READABLE = (*PARQUET, ".csv", ".tsv", ".jsonl", ".ndjson")
 
-NULL_VALUES = ["", "NA", "N/A", "NaN", "nan", "null", "NULL", "None"]
-"""What a CSV file writes for a missing value."""
+NULL_VALUES = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?"]
+"""What a CSV file writes for a missing value; the same as `clean` takes for one by default."""
 
 BLOCK_BYTES = 8 * 2**20
 ROWS_PER_GROUP = 8192

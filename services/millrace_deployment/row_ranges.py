@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def cut(files: Sequence[RowFile], *, num_shards: int, rows_per_shard: int) -> li
     total = sum(file.num_rows for file in files)
     count = min(max(num_shards, -(-total // rows_per_shard)), total)
     bounds = [total * i // count for i in range(count + 1)] if count else []
-    return [_segments(files, begin, end) for begin, end in zip(bounds, bounds[1:], strict=False)]
+    return [_segments(files, begin, end) for begin, end in pairwise(bounds)]
 
 
 def _segments(files: Sequence[RowFile], begin: int, end: int) -> list[Segment]:
@@ -89,7 +90,8 @@ def read_segment(
     """Yield (ordinal of the first row, batch) in order; only row groups that the segment touches are read."""
     file = open_parquet(local, segment.path)
     metadata = file.metadata
-    groups, first, position = [], 0, 0
+    groups: list[int] = []
+    first = position = 0
     for group in range(metadata.num_row_groups):
         size = metadata.row_group(group).num_rows
         if position < segment.stop and position + size > segment.start:
