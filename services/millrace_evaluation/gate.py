@@ -68,9 +68,20 @@ def parse_rule(text: str, *, field: str = "gate", metrics: Collection[str] = MET
 
 
 def judge(
-    rule: Rule, *, primary: str, metrics: Mapping[str, Measure], baselines: Mapping[str, Baseline]
+    rule: Rule,
+    *,
+    primary: str,
+    metrics: Mapping[str, Measure],
+    baselines: Mapping[str, Baseline],
+    unusable: Mapping[str, str],
 ) -> RuleVerdict:
     """Decide one rule.
+
+    Args:
+        primary: The task's primary metric.
+        metrics: Of the model that is judged.
+        baselines: Models that were scored on the same rows.
+        unusable: Why a baseline that exists could not be scored; a relation to it is inconclusive.
 
     Raises:
         InvalidSpec: The task of the model has no such metric.
@@ -86,6 +97,8 @@ def judge(
             rule=str(rule), verdict="passed" if rule.holds(value) else "failed", detail=f"{name} is {value:.4g}"
         )
     baseline = baselines.get(rule.baseline)
+    if rule.baseline in unusable:
+        return RuleVerdict(rule=str(rule), verdict="inconclusive", detail=unusable[rule.baseline])
     if baseline is None:
         what = "current release" if rule.baseline == "current" else "source model"
         return RuleVerdict(rule=str(rule), verdict="passed", detail=f"there is no {what} to compare with")

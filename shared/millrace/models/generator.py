@@ -54,7 +54,7 @@ class Generator:
         self.tokenizer = ops[0]
         self.max_context = length
         self._layers, self._heads, self._head_size = (int(n) for n in fixed)
-        self._executable = executable
+        self.executable = executable
 
     def empty_cache(self, num_texts: int = 1) -> Array:
         """A cache of no tokens, (L, 2, B, H, 0, D)."""
@@ -67,7 +67,7 @@ class Generator:
     def decode(self, tokens_BT: Array, cache: Array) -> tuple[Array, Array]:
         """Logits (B, T, V) of tokens that follow those in the cache, and the grown cache."""
         assert cache.shape[4] + tokens_BT.shape[1] <= self.max_context
-        out = self._executable.run({"tokens": tokens_BT, "cache": cache})
+        out = self.executable.run({"tokens": tokens_BT, "cache": cache})
         return out["logits"], out["cache_out"]
 
     def generate(

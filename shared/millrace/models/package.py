@@ -53,48 +53,48 @@ def program_at(directory: Path, path: str, **facts: Any) -> Program:
 
 
 def read_card(directory: Path) -> ModelCard:
-    """What a package says of itself.
+    """What a package says of itself; every file that it names is inside the directory and of a kind that its role allows.
 
     Raises:
-        InvalidData: No package is there, or its card is of another format.
+        InvalidData: No package is there, its card is of another format, or names a file that it may not.
     """
     path = directory / CARD
     try:
         if path.stat().st_size > MAX_CARD_BYTES:
             raise ValueError(f"it is larger than {MAX_CARD_BYTES} bytes")
-        return ModelCard.model_validate_json(path.read_bytes())
+        card = ModelCard.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise errors.InvalidData(
             f"{directory.name or directory} is not a model package: {CARD} cannot be read ({_first_line(error)}).",
             remedy="Give the directory of a model that millrace made.",
         ) from error
+    for name, suffixes in _named(card).items():
+        if not name.endswith(suffixes) or ".." in name or not _PLAIN_PATH.fullmatch(name):
+            raise errors.InvalidData(
+                f"{name!r} in {CARD} is not the name of a {' or '.join(suffixes)} file.", field=name
+            )
+    return card
 
 
 def package_files(directory: Path) -> dict[str, Path]:
-    """Every file of the package by its manifest path, checked against what the card allows.
+    """Every file of the package by its manifest path: what a model's manifest is made of.
 
     Raises:
         InvalidData: A file is missing, is a link, is of the wrong kind, or is not named by the card.
     """
-    card = read_card(directory)
-    allowed: dict[str, tuple[str, ...]] = {CARD: (".json",), card.golden: (".parquet",)}
-    if card.weights:
-        allowed[card.weights] = (".safetensors",)
-    for op in card.signature.featurizer:
-        if op.asset:
-            allowed[op.asset] = (".safetensors", ".json")
-    for program in card.programs:
-        allowed[program.path] = _PROGRAM_SUFFIXES[program.format]
-        allowed.update(dict.fromkeys(program.files, _SIDE_SUFFIXES[program.format]))
-    for path, suffixes in allowed.items():
-        if not path.endswith(suffixes) or ".." in path or not _PLAIN_PATH.fullmatch(path):
+    names = _named(read_card(directory))
+    for name in names:
+        if not (directory / name).is_file():
+            raise errors.InvalidData(f"The model package lacks {name!r}, which {CARD} names.", field=name)
+    for path in sorted(directory.rglob("*")):
+        name = path.relative_to(directory).as_posix()
+        if path.is_symlink():
+            raise errors.InvalidData(f"{name!r} in the model package is a link.", remedy="Use plain files.", field=name)
+        if not path.is_dir() and name not in names:
             raise errors.InvalidData(
-                f"{path!r} in {CARD} is not the name of a {' or '.join(suffixes)} file.", field=path
+                f"{name!r} in the model package is not named by {CARD}.", remedy="Remove the file.", field=name
             )
-        if not (directory / path).is_file():
-            raise errors.InvalidData(f"The model package lacks {path!r}, which {CARD} names.", field=path)
-    _refuse_strangers(directory, allowed)
-    return {path: directory / path for path in sorted(allowed)}
+    return {name: directory / name for name in sorted(names)}
 
 
 def model_meta(card: ModelCard) -> dict[str, Any]:
@@ -135,15 +135,16 @@ def read_golden(directory: Path) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     return source, answer
 
 
-def _refuse_strangers(directory: Path, allowed: Mapping[str, tuple[str, ...]]) -> None:
-    for path in sorted(directory.rglob("*")):
-        name = path.relative_to(directory).as_posix()
-        if path.is_symlink():
-            raise errors.InvalidData(f"{name!r} in the model package is a link.", remedy="Use plain files.", field=name)
-        if not path.is_dir() and name not in allowed:
-            raise errors.InvalidData(
-                f"{name!r} in the model package is not named by {CARD}.", remedy="Remove the file.", field=name
-            )
+def _named(card: ModelCard) -> dict[str, tuple[str, ...]]:
+    """The files that a card names, each with the suffixes that its role allows."""
+    named: dict[str, tuple[str, ...]] = {CARD: (".json",), card.golden: (".parquet",)}
+    if card.weights:
+        named[card.weights] = (".safetensors",)
+    named.update({op.asset: (".safetensors", ".json") for op in card.signature.featurizer if op.asset})
+    for program in card.programs:
+        named[program.path] = _PROGRAM_SUFFIXES[program.format]
+        named.update(dict.fromkeys(program.files, _SIDE_SUFFIXES[program.format]))
+    return named
 
 
 def _first_line(error: Exception) -> str:

@@ -24,7 +24,7 @@ class TablePredictor:
     def __init__(self, card: ModelCard, directory: Path, executable: Executable) -> None:
         self.card = card
         self._ops = load_ops(card.signature.featurizer, directory)
-        self._executable = executable
+        self.executable = executable
         self._output = card.signature.program_outputs[0].name
 
     def predict(self, batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -47,9 +47,12 @@ class TablePredictor:
         if not batch.num_rows:
             dims = [d for d in self.card.signature.program_outputs[0].shape[1:] if isinstance(d, int)]
             return np.zeros((0, *dims), dtype=np.float32)
+        return self.executable.run(self.tensors(batch))[self._output]
+
+    def tensors(self, batch: pa.RecordBatch) -> dict[str, Array]:
+        """The program's inputs."""
         made = apply(self._ops, batch)
-        tensors = {spec.name: made[spec.name] for spec in self.card.signature.program_inputs}
-        return self._executable.run(tensors)[self._output]
+        return {spec.name: made[spec.name] for spec in self.card.signature.program_inputs}
 
     def _classes(self, raw: Array, spec: OutputSpec, label: OutputSpec | None) -> pa.RecordBatch:
         probabilities = softmax(raw) if self._output == "logits" else raw
