@@ -94,7 +94,9 @@ def stream_logs(run_id: str, *, stage: str) -> Call[None]:
     return Call("GET", f"/v1/runs/{_part(run_id)}/logs", _nothing, query={"stage": stage} if stage else {})
 
 
-def upload(type: ArtifactType, body: Body, *, content_type: str, filename: str, meta: Mapping[str, Any]) -> Call[ArtifactRef]:
+def upload(
+    type: ArtifactType, body: Body, *, content_type: str, filename: str, meta: Mapping[str, Any]
+) -> Call[ArtifactRef]:
     """Upload one raw file, or a multipart body of several, as an artifact."""
     query = {"type": type, "filename": filename}
     if meta:

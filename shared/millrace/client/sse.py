@@ -69,7 +69,7 @@ class Follower:
         if now - self._lost_at > PATIENCE_S:
             raise error or errors.Unavailable(f"The event stream of {self.run_id} keeps breaking off.")
         self._num_losses += 1
-        return min(0.1 * 2**self._num_losses, 5.0)
+        return min(0.1 * 2.0**self._num_losses, 5.0)
 
     def _field(self, line: str) -> None:
         name, _, value = line.partition(":")

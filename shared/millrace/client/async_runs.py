@@ -1,0 +1,155 @@
+"""As `runs`, with await."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from millrace import errors
+from millrace.client import calls
+from millrace.client.async_session import AsyncSession
+from millrace.client.requests import generate_request, predict_call
+from millrace.client.results import Outcome, check_succeeded
+from millrace.client.runs import WAIT_S, still_running
+from millrace.client.sse import Follower
+from millrace.contracts.views import (
+    TERMINAL_STATUSES,
+    EndpointView,
+    EventView,
+    GenerateResponse,
+    RunView,
+    SignalView,
+)
+
+
+class AsyncRun:
+    """As `Run`, with await."""
+
+    def __init__(self, session: AsyncSession, view: RunView) -> None:
+        self._session = session
+        self._view = view
+
+    @property
+    def run_id(self) -> str:
+        return self._view.run_id
+
+    @property
+    def view(self) -> RunView:
+        """The run as it was when last asked for; `refresh()` asks."""
+        return self._view
+
+    async def refresh(self) -> RunView:
+        """Ask for the run as it is now."""
+        self._view = await self._session.send(calls.get_run(self.run_id))
+        return self._view
+
+    @overload
+    def follow(self, *, signals: Literal[False] = False, after: int = 0) -> AsyncIterator[EventView]: ...
+
+    @overload
+    def follow(self, *, signals: bool, after: int = 0) -> AsyncIterator[EventView | SignalView]: ...
+
+    async def follow(self, *, signals: bool = False, after: int = 0) -> AsyncIterator[EventView | SignalView]:
+        """As `Run.follow`: `async for event in run.follow()`."""
+        follower = Follower(self.run_id, signals=signals, after=after)
+        while not follower.is_over:
+            lost: errors.Unavailable | None = None
+            url = await self._session.url()
+            try:
+                async with self._session.stream(follower.call()) as response:
+                    follower.opened(response.status_code)
+                    async for line in response.aiter_lines():
+                        item = follower.read(line)
+                        if item is not None:
+                            yield item
+            except errors.Unavailable as error:
+                lost = error
+            if not follower.is_over:
+                await asyncio.sleep(follower.lost(lost))
+                if lost is not None:
+                    await self._session.moved(url)
+
+    async def wait(self, *, timeout_s: float | None = None) -> RunView:
+        """As `Run.wait`."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._view.status not in TERMINAL_STATUSES:
+            left_s = WAIT_S if deadline is None else deadline - time.monotonic()
+            call = calls.get_run(self.run_id, wait_s=max(0.0, min(left_s, WAIT_S)))
+            self._view = await self._session.send(call)
+            if self._view.status not in TERMINAL_STATUSES and left_s <= 0:
+                raise still_running(self._view, timeout_s)
+        return check_succeeded(self._view)
+
+    async def result(self, *, timeout_s: float | None = None) -> AsyncResult:
+        """As `Run.result`."""
+        return AsyncResult(await self.wait(timeout_s=timeout_s), self._session)
+
+    async def cancel(self, *, reason: str = "") -> RunView:
+        """As `Run.cancel`."""
+        self._view = await self._session.send(calls.cancel_run(self.run_id, reason=reason))
+        return self._view
+
+    async def events(self, *, after: int = 0) -> list[EventView]:
+        """As `Run.events`."""
+        return await self._session.send(calls.list_events(self.run_id, after=after))
+
+    async def logs(self, stage: str = "") -> AsyncIterator[str]:
+        """As `Run.logs`: `async for line in run.logs()`."""
+        async with self._session.stream(calls.stream_logs(self.run_id, stage=stage)) as response:
+            async for line in response.aiter_lines():
+                yield line
+
+    def __repr__(self) -> str:
+        return f"AsyncRun({self.run_id!r}, {self._view.pipeline!r}, {self._view.status!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class AsyncResult(Outcome):
+    """As `Result`; the endpoint is asked for with `await result.endpoint()`."""
+
+    session: AsyncSession
+
+    async def endpoint(self) -> AsyncEndpoint:
+        """The endpoint that the run deployed to. Raises NotFound if it deployed nothing."""
+        view = await self.session.send(calls.get_endpoint(self.endpoint_name()))
+        return AsyncEndpoint(self.session, view)
+
+
+class AsyncEndpoint:
+    """As `Endpoint`, with await."""
+
+    def __init__(self, session: AsyncSession, view: EndpointView) -> None:
+        self._session = session
+        self.view = view
+
+    @property
+    def name(self) -> str:
+        return self.view.name
+
+    async def refresh(self) -> EndpointView:
+        """Ask for the endpoint as it is now."""
+        self.view = await self._session.send(calls.get_endpoint(self.name))
+        return self.view
+
+    async def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """As `Endpoint.predict`."""
+        response = await self._session.send(predict_call(self.name, rows))
+        return [dict(answer) for answer in response.predictions]
+
+    async def generate(
+        self, prompt: str, *, max_tokens: int = 128, temperature: float = 0.8, top_k: int = 0, seed: int = 0
+    ) -> GenerateResponse:
+        """As `Endpoint.generate`."""
+        request = generate_request(prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed)
+        return await self._session.send(calls.generate(self.name, request))
+
+    async def stop(self) -> EndpointView:
+        """Stop serving; the releases stay."""
+        self.view = await self._session.send(calls.stop_endpoint(self.name))
+        return self.view
+
+    def __repr__(self) -> str:
+        return f"AsyncEndpoint({self.name!r}, release={self.view.release}, {self.view.status!r})"

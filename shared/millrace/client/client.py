@@ -1,0 +1,180 @@
+"""The blocking client: what scripts and notebooks use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from millrace.client import calls
+from millrace.client.batches import (
+    ModelName,
+    batch_stage,
+    finish,
+    model_of_digest,
+    model_of_endpoint,
+    places,
+    shards_of,
+)
+from millrace.client.downloads import target_of
+from millrace.client.locator import Locator
+from millrace.client.runs import Endpoint, Run
+from millrace.client.session import Session
+from millrace.client.submission import Data, Preparer, Submission, Submittable
+from millrace.contracts.artifacts import ArtifactRef, Manifest
+from millrace.contracts.pipelines import Graph, RunStatus
+from millrace.contracts.views import EndpointView, KindView, ModelView, PlanRequest, RunPage
+
+
+class Client:
+    """A factory, over HTTP. For several threads.
+
+    Without a URL it takes MILLRACE_URL, else the factory that runs in the home, else starts one there and stops it on
+    `close()` or at the script's end; accepted runs then go on at the next start.
+    """
+
+    def __init__(self, url: str | None = None, *, home: str | os.PathLike[str] | None = None) -> None:
+        """Make a client; it looks for its gateway at the first call.
+
+        Args:
+            url: Of a gateway, such as `http://127.0.0.1:8470`.
+            home: Directory of an embedded factory; MILLRACE_HOME or `~/.millrace` unless given.
+        """
+        self._session = Session(Locator(url, home))
+        self._preparer = Preparer()
+        self._preparing = threading.Lock()
+
+    # --- jobs
+
+    def submit(
+        self,
+        what: Submittable,
+        *,
+        data: Data | None = None,
+        params: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int = 0,
+        idempotency_key: str = "",
+        seed: int = 0,
+    ) -> Run:
+        """Start a pipeline, one stage, or a `@millrace.stage` function. When this returns, the run will reach an end.
+
+        Args:
+            what: What to run.
+            data: A file or directory (uploaded once), an `s3://` URL or an artifact, for the data set parameter.
+            params: Values of the pipeline's other parameters.
+            labels: Words of your own to find the run by.
+            priority: -100 to 100; higher goes first.
+            idempotency_key: The same key with the same content starts one run, however often it is submitted.
+            seed: Of everything random in the run.
+
+        Raises:
+            InvalidSpec, InvalidData, NotFound: With the path of the field; nothing was started.
+            Conflict: The idempotency key was used for something else.
+        """
+        return self.submit_many([Submission(what, data, params, labels, priority, idempotency_key, seed)])[0]
+
+    def submit_many(self, submissions: Sequence[Submission]) -> list[Run]:
+        """Start several runs; all are checked and uploaded before the first is started, and equal data goes up once."""
+        with self._preparing:
+            bodies = [self._preparer.prepare(submission, self._session.send) for submission in submissions]
+        return [Run(self._session, self._session.send(calls.submit_run(body))) for body in bodies]
+
+    def plan(self, what: Submittable, *, data: Data | None = None, params: Mapping[str, Any] | None = None) -> Graph:
+        """Return the graph that a submission would run, without starting it. Local data is uploaded."""
+        with self._preparing:
+            body = self._preparer.prepare(Submission(what, data, params), self._session.send)
+        return self._session.send(calls.plan_run(PlanRequest(pipeline=body.pipeline, params=body.params)))
+
+    def batch(
+        self, model: ModelName, data: Data, *, out: str | os.PathLike[str], timeout_s: float | None = None
+    ) -> Path:
+        """Predict every row of data with a model, in parallel shards, and write the predictions.
+
+        Args:
+            model: An endpoint's name (its current model), a model artifact or its digest.
+            data: Raw rows or a data set.
+            out: Where the predictions go: `name.parquet` for one file, anything else is a directory with a file a shard.
+            timeout_s: How long to wait; None: as long as it takes.
+
+        Returns:
+            The path that was written.
+
+        Raises:
+            RunFailed, DeadlineExceeded: As `Run.wait`.
+        """
+        artifact = model_of_digest(model) or model_of_endpoint(self.endpoint(str(model)).view)
+        digest = self.submit(batch_stage(artifact), data=data).result(timeout_s=timeout_s).predictions.digest
+        target = Path(out)
+        with TemporaryDirectory(prefix="millrace-") as scratch:
+            written = places(shards_of(self.artifact(digest)), target, Path(scratch))
+            for entry, path in written:
+                self._session.download(digest, entry, path)
+            return finish([path for _, path in written], target)
+
+    def run(self, run_id: str) -> Run:
+        """Return a run by its id. Raises NotFound."""
+        return Run(self._session, self._session.send(calls.get_run(run_id)))
+
+    def runs(
+        self,
+        *,
+        status: RunStatus | None = None,
+        pipeline: str = "",
+        label: tuple[str, str] | None = None,
+        limit: int = 50,
+        cursor: str = "",
+    ) -> RunPage:
+        """List runs, newest first; `cursor` is the page before's `next_cursor`."""
+        return self._session.send(
+            calls.list_runs(status=status or "", pipeline=pipeline, label=label, limit=limit, cursor=cursor)
+        )
+
+    # --- what they made
+
+    def models(self) -> list[ModelView]:
+        """Released models, newest first."""
+        return self._session.send(calls.list_models())
+
+    def endpoints(self) -> list[EndpointView]:
+        """All endpoints."""
+        return self._session.send(calls.list_endpoints())
+
+    def endpoint(self, name: str) -> Endpoint:
+        """Return an endpoint by its name. Raises NotFound."""
+        return Endpoint(self._session, self._session.send(calls.get_endpoint(name)))
+
+    def artifact(self, digest: str) -> Manifest:
+        """Return an artifact's manifest. Raises NotFound."""
+        return self._session.send(calls.get_artifact(digest))
+
+    def download(self, artifact: ArtifactRef, directory: str | os.PathLike[str]) -> Path:
+        """Write all files of an artifact into a directory, each verified against its digest; return the directory."""
+        root = Path(directory)
+        for entry in self.artifact(artifact.digest).files:
+            self._session.download(artifact.digest, entry, target_of(root, entry.path))
+        return root
+
+    def kinds(self) -> list[KindView]:
+        """Stage kinds that are installed at the gateway."""
+        return self._session.send(calls.list_kinds())
+
+    # --- the connection
+
+    @property
+    def url(self) -> str:
+        """The gateway's URL; looks for it, and may start a factory."""
+        return self._session.url
+
+    def close(self) -> None:
+        """Close connections, and stop the factory that this client started, if it did."""
+        self._session.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

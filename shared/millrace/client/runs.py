@@ -1,0 +1,187 @@
+"""A run and an endpoint as a script holds them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, overload
+
+from millrace import errors
+from millrace.client import calls
+from millrace.client.requests import generate_request, predict_call
+from millrace.client.results import Outcome, check_succeeded
+from millrace.client.session import Session
+from millrace.client.sse import Follower
+from millrace.contracts.pipelines import RunStatus
+from millrace.contracts.views import (
+    TERMINAL_STATUSES,
+    EndpointView,
+    EventView,
+    GenerateResponse,
+    RunView,
+    SignalView,
+)
+
+WAIT_S = 30.0
+"""One question's longest wait for the run's end; below what proxies cut off."""
+
+
+class Run:
+    """A handle to a run: look, follow, wait, cancel. The run goes on without it."""
+
+    def __init__(self, session: Session, view: RunView) -> None:
+        self._session = session
+        self._view = view
+
+    @property
+    def run_id(self) -> str:
+        return self._view.run_id
+
+    @property
+    def view(self) -> RunView:
+        """The run as it was when last asked for; `refresh()` asks."""
+        return self._view
+
+    @property
+    def status(self) -> RunStatus:
+        """As it is now; asks unless the run is known to be over."""
+        return self._view.status if self._view.status in TERMINAL_STATUSES else self.refresh().status
+
+    def refresh(self) -> RunView:
+        """Ask for the run as it is now."""
+        self._view = self._session.send(calls.get_run(self.run_id))
+        return self._view
+
+    @overload
+    def follow(self, *, signals: Literal[False] = False, after: int = 0) -> Iterator[EventView]: ...
+
+    @overload
+    def follow(self, *, signals: bool, after: int = 0) -> Iterator[EventView | SignalView]: ...
+
+    def follow(self, *, signals: bool = False, after: int = 0) -> Iterator[EventView | SignalView]:
+        """Yield what happens, from the start until the run's end, once each and in order.
+
+        A connection that drops is opened again where it broke off.
+
+        Args:
+            signals: Whether progress, metrics and log lines come too; these are best effort.
+            after: Only events with a higher `seq`.
+
+        Raises:
+            NotFound: There is no such run.
+            Unavailable: The gateway stayed away for two minutes.
+        """
+        follower = Follower(self.run_id, signals=signals, after=after)
+        while not follower.is_over:
+            lost: errors.Unavailable | None = None
+            url = self._session.url
+            try:
+                with self._session.stream(follower.call()) as response:
+                    follower.opened(response.status_code)
+                    for line in response.iter_lines():
+                        item = follower.read(line)
+                        if item is not None:
+                            yield item
+            except errors.Unavailable as error:
+                lost = error
+            if not follower.is_over:
+                time.sleep(follower.lost(lost))
+                if lost is not None:
+                    self._session.moved(url)
+
+    def wait(self, *, timeout_s: float | None = None) -> RunView:
+        """Return the run when it has succeeded.
+
+        Raises:
+            RunFailed: It ended otherwise; with stage, cause and remedy.
+            DeadlineExceeded: It is not over after timeout_s; it goes on.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self._view.status not in TERMINAL_STATUSES:
+            left_s = WAIT_S if deadline is None else deadline - time.monotonic()
+            self._view = self._session.send(calls.get_run(self.run_id, wait_s=max(0.0, min(left_s, WAIT_S))))
+            if self._view.status not in TERMINAL_STATUSES and left_s <= 0:
+                raise still_running(self._view, timeout_s)
+        return check_succeeded(self._view)
+
+    def result(self, *, timeout_s: float | None = None) -> Result:
+        """Wait for the run, and return what it made. Raises as `wait`."""
+        return Result(self.wait(timeout_s=timeout_s), self._session)
+
+    def cancel(self, *, reason: str = "") -> RunView:
+        """Ask the run to stop; it ends `cancelled` once its attempts did. Raises Conflict if it is over."""
+        self._view = self._session.send(calls.cancel_run(self.run_id, reason=reason))
+        return self._view
+
+    def events(self, *, after: int = 0) -> list[EventView]:
+        """What was journalled so far, at most 500 after a number."""
+        return self._session.send(calls.list_events(self.run_id, after=after))
+
+    def logs(self, stage: str = "") -> Iterator[str]:
+        """Yield the log lines of finished attempts, of one stage or of all."""
+        with self._session.stream(calls.stream_logs(self.run_id, stage=stage)) as response:
+            yield from response.iter_lines()
+
+    def __repr__(self) -> str:
+        return f"Run({self.run_id!r}, {self._view.pipeline!r}, {self._view.status!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Outcome):
+    """What a run made: `stages`, `model`, `report`, `endpoint`."""
+
+    session: Session
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The endpoint that the run deployed to. Raises NotFound if it deployed nothing."""
+        return Endpoint(self.session, self.session.send(calls.get_endpoint(self.endpoint_name())))
+
+
+class Endpoint:
+    """An address that serves a model."""
+
+    def __init__(self, session: Session, view: EndpointView) -> None:
+        self._session = session
+        self.view = view
+
+    @property
+    def name(self) -> str:
+        return self.view.name
+
+    def refresh(self) -> EndpointView:
+        """Ask for the endpoint as it is now."""
+        self.view = self._session.send(calls.get_endpoint(self.name))
+        return self.view
+
+    def predict(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Ask about rows with the columns that the model was trained on; return one answer a row, in order.
+
+        Raises:
+            InvalidData: A row does not fit; with its number and column.
+            Unavailable: No server is ready.
+        """
+        return [dict(answer) for answer in self._session.send(predict_call(self.name, rows)).predictions]
+
+    def generate(
+        self, prompt: str, *, max_tokens: int = 128, temperature: float = 0.8, top_k: int = 0, seed: int = 0
+    ) -> GenerateResponse:
+        """Let a language model go on from a prompt; `top_k` 0 allows all tokens. Raises as `predict`."""
+        request = generate_request(prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed)
+        return self._session.send(calls.generate(self.name, request))
+
+    def stop(self) -> EndpointView:
+        """Stop serving; the releases stay."""
+        self.view = self._session.send(calls.stop_endpoint(self.name))
+        return self.view
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name!r}, release={self.view.release}, {self.view.status!r})"
+
+
+def still_running(view: RunView, timeout_s: float | None) -> errors.DeadlineExceeded:
+    return errors.DeadlineExceeded(
+        f"Run {view.run_id} is {view.status} after {timeout_s:g} s." if timeout_s is not None else view.status,
+        remedy="It goes on: wait again, or cancel it.",
+    )

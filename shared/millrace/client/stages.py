@@ -1,0 +1,241 @@
+"""Stages in Python: each class is a stage of that kind, for a pipeline or to be submitted alone.
+
+Common settings are keyword parameters; `with_` takes the rest of a kind's configuration. Which fields there are, and of what
+type, the installed kinds decide when the stage is submitted. In the place of any setting, `"$params.name"` stands for the
+pipeline's parameter. An input is `"stage.port"`, `"$params.name"`, an artifact, an `s3://` URL, or a `Path` that is uploaded;
+an input that is left out binds to the nearest earlier port of its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from typing import Any, Literal, Protocol, TypedDict, Unpack
+
+from millrace.contracts.artifacts import ArtifactRef, ArtifactType
+from millrace.contracts.pipelines import FunctionSpec, Resources, Retry, StageSpec
+
+Input = str | ArtifactRef | PathLike[str]
+Inputs = Mapping[str, Input | Sequence[Input]]
+
+
+class Options(TypedDict, total=False):
+    """What any stage may say beside its configuration."""
+
+    name: str
+    """Of the stage in its pipeline; the kind's name unless given."""
+    needs: Sequence[str]
+    """Stages that must succeed before, beyond the inputs."""
+    when: str
+    """A condition over params, verdicts and metrics; false skips the stage."""
+    foreach: Sequence[Any] | str
+    """One task per item of a list, or per shard of the data set at an input."""
+    resources: Resources | Mapping[str, Any]
+    retry: Retry | Mapping[str, Any]
+    timeout_s: float
+    cache: bool
+    env: Mapping[str, str]
+    with_: Mapping[str, Any]
+    """More of the kind's configuration."""
+
+
+class Uploader(Protocol):
+    """Stores an artifact (type; path in it -> bytes; meta) and returns its reference."""
+
+    def __call__(self, type: ArtifactType, files: Mapping[str, bytes], meta: Mapping[str, Any], /) -> ArtifactRef: ...
+
+
+class FunctionLike(Protocol):
+    """A `@millrace.stage` function: it can say what it is once its code has been uploaded."""
+
+    @property
+    def name(self) -> str: ...
+
+    def spec(self, upload: Uploader) -> FunctionSpec: ...
+
+
+class Stage:
+    """A stage of any kind, such as one that a plug-in brings."""
+
+    main_input = ""
+    """The input that `data=` fills when the stage is submitted alone."""
+
+    def __init__(
+        self,
+        kind: str,
+        *,
+        inputs: Inputs | None = None,
+        config: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        self.kind = kind
+        self.name = options.get("name") or kind
+        self.inputs: dict[str, Input | Sequence[Input]] = dict(inputs or {})
+        self.config = {key: value for key, value in (config or {}).items() if value is not None}
+        self.config |= dict(options.get("with_") or {})
+        self.function: FunctionLike | None = None
+        self._siblings = {key: value for key, value in options.items() if key not in ("name", "with_")}
+
+    def spec(self, *, inputs: Mapping[str, Any], upload: Uploader) -> StageSpec:
+        """What the pipeline says of this stage, its inputs given as references. A function's code is uploaded.
+
+        Raises:
+            ValueError: A setting cannot be written down (pydantic's ValidationError).
+            InvalidSpec: The function cannot travel.
+        """
+        function = self.function.spec(upload) if self.function else None
+        kind = "" if function or self.kind == self.name else self.kind
+        fields = {"kind": kind, "inputs": dict(inputs), "function": function, "with": self.config, **self._siblings}
+        return StageSpec.model_validate(fields)
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{key}={value!r}" for key, value in {**self.inputs, **self.config}.items())
+        return f"{type(self).__name__}({settings})"
+
+
+class Ingest(Stage):
+    """Copies an outside location into the store, once."""
+
+    def __init__(self, uri: str, **options: Unpack[Options]) -> None:
+        super().__init__("ingest", config={"uri": uri}, **options)
+
+
+class Clean(Stage):
+    """Turns raw files into a typed, repaired, deduplicated data set with leak-free splits."""
+
+    main_input = "raw"
+
+    def __init__(
+        self,
+        *,
+        raw: Input | None = None,
+        task: str | None = None,
+        target: str | Sequence[str] | None = None,
+        features: Sequence[str] | None = None,
+        ignore: Sequence[str] | None = None,
+        columns: Mapping[str, Mapping[str, Any]] | None = None,
+        split: Mapping[str, Any] | None = None,
+        dedup: bool | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        config = {
+            "task": task, "target": target, "features": features, "ignore": ignore, "columns": columns, "split": split,
+            "dedup": dedup,
+        }  # fmt: skip
+        super().__init__("clean", inputs=_given(raw=raw), config=config, **options)
+
+
+class Train(Stage):
+    """Trains a model on the train split, choosing by the validation split."""
+
+    main_input = "dataset"
+
+    def __init__(
+        self,
+        *,
+        dataset: Input | None = None,
+        task: str | None = None,
+        architecture: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        epochs: int | str | None = None,
+        max_seconds: float | str | None = None,
+        batch_size: int | str | None = None,
+        learning_rate: float | str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        config = {
+            "task": task, "architecture": architecture, "arguments": arguments, "epochs": epochs,
+            "max_seconds": max_seconds, "batch_size": batch_size, "learning_rate": learning_rate,
+        }  # fmt: skip
+        super().__init__("train", inputs=_given(dataset=dataset), config=config, **options)
+
+
+class Evaluate(Stage):
+    """Measures a model on the test split, with intervals, and passes or fails it by the gate."""
+
+    main_input = "dataset"
+
+    def __init__(
+        self,
+        *,
+        model: Input | None = None,
+        dataset: Input | None = None,
+        gate: str | Sequence[str] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        rules = [gate] if isinstance(gate, str) and not gate.startswith("$") else gate
+        super().__init__("evaluate", inputs=_given(model=model, dataset=dataset), config={"gate": rules}, **options)
+
+
+class Optimize(Stage):
+    """Makes variants of a model, checks and times them, and chooses one under the constraint."""
+
+    main_input = "dataset"
+
+    def __init__(
+        self,
+        *,
+        model: Input | None = None,
+        dataset: Input | None = None,
+        minimize: str | None = None,
+        subject_to: Sequence[str] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        config = {"minimize": minimize, "subject_to": subject_to}
+        super().__init__("optimize", inputs=_given(model=model, dataset=dataset), config=config, **options)
+
+
+class Deploy(Stage):
+    """Proves a judged model without traffic and makes it the release of an endpoint."""
+
+    main_input = "model"
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        model: Input | None = None,
+        report: Input | None = None,
+        sample: Sequence[Mapping[str, Any]] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        config = {"endpoint": endpoint, "sample": sample}
+        super().__init__("deploy", inputs=_given(model=model, report=report), config=config, **options)
+
+
+class Predict(Stage):
+    """Predicts every row of a data set or of raw files, in parallel shards."""
+
+    main_input = "data"
+
+    def __init__(
+        self,
+        *,
+        model: Input | None = None,
+        data: Input | None = None,
+        num_shards: int | str | None = None,
+        splits: Sequence[Literal["train", "validation", "test"]] | None = None,
+        columns: Sequence[str] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        config = {"num_shards": num_shards, "splits": splits, "columns": columns}
+        super().__init__("predict", inputs=_given(model=model, data=data), config=config, **options)
+
+
+class Function(Stage):
+    """A `@millrace.stage` function in a pipeline, with its inputs and parameters."""
+
+    def __init__(
+        self,
+        function: FunctionLike,
+        *,
+        inputs: Inputs | None = None,
+        params: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(function.name.replace("_", "-").lower().strip("-"), inputs=inputs, config=params, **options)
+        self.function = function
+
+
+def _given(**inputs: Input | None) -> dict[str, Input]:
+    return {port: value for port, value in inputs.items() if value is not None}
