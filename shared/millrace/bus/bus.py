@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import threading
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
+import structlog
 from amqp.exceptions import NotFound
 from celery import Celery
 from kombu import Connection, Queue
 
-from millrace.bus import DeadLetter, faults, messages, topology
+from millrace.bus import DeadLetter, faults, links, messages, topology
 from millrace.bus.consumer import BatchConsumer
 from millrace.bus.publisher import Publisher
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import Event
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -71,23 +73,32 @@ class BrokerBus:
         stop: threading.Event,
         max_batch: int = 64,
     ) -> None:
-        queue = topology.events_queue(service, patterns)
-        self._consume(queue, messages.decode_event, on_batch, stop=stop, max_batch=max_batch)
+        self._consume(
+            lambda: topology.events_queue(service, patterns),
+            messages.decode_event,
+            on_batch,
+            stop=stop,
+            max_batch=max_batch,
+        )
 
     def subscribe_dead(
         self, on_letters: Callable[[Sequence[DeadLetter]], None], *, stop: threading.Event, max_batch: int = 64
     ) -> None:
-        self._consume(topology.dead_queue(), messages.decode_dead, on_letters, stop=stop, max_batch=max_batch)
+        self._consume(topology.dead_queue, messages.decode_dead, on_letters, stop=stop, max_batch=max_batch)
 
     def listen(
         self, patterns: Sequence[str], on_signal: Callable[[str, dict[str, Any]], None], *, stop: threading.Event
     ) -> None:
         def on_batch(batch: Sequence[tuple[str, dict[str, Any]]]) -> None:
             for key, payload in batch:
-                on_signal(key, payload)
+                try:
+                    on_signal(key, payload)
+                except Exception:
+                    log.exception("signal_failed", key=key)
 
-        queue = topology.signals_queue(f"signals.{uuid.uuid4().hex}", patterns)
-        self._consume(queue, messages.decode_signal, on_batch, stop=stop, max_batch=0)
+        self._consume(
+            lambda: topology.signals_queue(patterns), messages.decode_signal, on_batch, stop=stop, max_batch=0
+        )
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         def look(channel: Any) -> list[DeadLetter]:
@@ -126,27 +137,26 @@ class BrokerBus:
         self._publisher.publish(outgoing, timeout_s=self._publish_timeout_s)
 
     def _declare(self, queue: Queue) -> None:
-        self._with_channel(
-            lambda channel: (topology.dead_queue().bind(channel).declare(), queue.bind(channel).declare())
-        )
+        self._with_channel(lambda channel: topology.declare(queue, channel))
 
     def _consume(
-        self, queue: Queue, decode: Callable[[Any], Any], on_batch: Callable[[Sequence[Any]], None], *,
+        self, make_queue: Callable[[], Queue], decode: Callable[[Any], Any], on_batch: Callable[[Sequence[Any]], None], *,
         stop: threading.Event, max_batch: int,
     ) -> None:  # fmt: skip
         BatchConsumer(
-            self._url, lambda: self._open(heartbeat=True), queue=queue, decode=decode, on_batch=on_batch,
+            self._url, lambda: self._open(heartbeat=True), make_queue=make_queue, decode=decode, on_batch=on_batch,
             max_batch=max_batch, stop=stop,
         ).run()  # fmt: skip
 
     def _with_channel(self, use: Callable[[Any], T]) -> T:
         """Use a channel of a connection of its own: a refused declaration closes the channel it came from."""
-        connection = self._open(heartbeat=False)
+        connection, is_broken = self._open(heartbeat=False), False
         try:
-            connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+            links.establish(connection)
             with connection.channel() as channel:
                 return use(channel)
         except (*connection.connection_errors, *connection.channel_errors) as error:
+            is_broken = True
             raise faults.translate(error, self._url) from error
         finally:
-            connection.release()
+            links.close(connection, is_broken=is_broken)

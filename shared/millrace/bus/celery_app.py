@@ -51,6 +51,7 @@ def make_app(url: str, *, queues: Sequence[Queue] = ()) -> Celery:
         worker_enable_remote_control=False,  # control goes by signals, which need no queue that outlives a worker
         worker_send_task_events=False,
         worker_detect_quorum_queues=True,
+        worker_consumer="millrace.bus.celery_consumer:CommandConsumer",
         enable_utc=True,
     )
     return app

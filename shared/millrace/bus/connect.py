@@ -7,7 +7,7 @@ from urllib.parse import quote, urlsplit
 from kombu import Connection
 
 from millrace import errors
-from millrace.bus import Bus, faults
+from millrace.bus import Bus, faults, links
 from millrace.bus.bus import BrokerBus
 from millrace.bus.embedded import transport
 
@@ -31,6 +31,7 @@ def connect(url: str, *, publish_timeout_s: float = 10.0) -> Bus:
     def open_connection(*, heartbeat: bool) -> Connection:
         return Connection(
             kombu_url, heartbeat=HEARTBEAT_S if heartbeat else 0, connect_timeout=CONNECT_TIMEOUT_S,
+            transport_options=links.SOCKET_LIMITS if url.startswith("amqp") else {},
         )  # fmt: skip
 
     return BrokerBus(url, open_connection, publish_timeout_s=publish_timeout_s)

@@ -6,14 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 from kombu import Connection, Consumer, Queue
 from kombu.message import Message
 
 from millrace import errors
-from millrace.bus import faults
+from millrace.bus import faults, links, topology
 
 log = structlog.get_logger(__name__)
 
@@ -35,10 +35,11 @@ class BatchConsumer(Generic[Item]):
     Args:
         url: For error messages.
         open_connection: Makes a connection that is not yet established.
-        queue: Declared on each connection.
+        make_queue: Names the queue; called and declared on each connection.
         decode: Raises ValueError for a message that can never be read; it becomes a dead letter at once.
         on_batch: Called from the thread of `run`.
-        max_batch: Messages in one call, and unacknowledged at once. 0: no acknowledgement, no limit.
+        max_batch: Messages in one call, and unacknowledged at once. 0: no acknowledgement, and no limit; on_batch must
+            not raise then.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class BatchConsumer(Generic[Item]):
         url: str,
         open_connection: Callable[[], Connection],
         *,
-        queue: Queue,
+        make_queue: Callable[[], Queue],
         decode: Callable[[Message], Item],
         on_batch: Callable[[Sequence[Item]], None],
         max_batch: int,
@@ -54,7 +55,8 @@ class BatchConsumer(Generic[Item]):
     ) -> None:
         self._url = url
         self._open_connection = open_connection
-        self._queue = queue
+        self._make_queue = make_queue
+        self._name = ""
         self._decode = decode
         self._on_batch = on_batch
         self._max_batch = max_batch
@@ -70,26 +72,29 @@ class BatchConsumer(Generic[Item]):
         num_failures = 0
         while not self._stop.is_set():
             started = time.monotonic()
-            connection = self._open_connection()
+            connection, is_broken = self._open_connection(), False
             try:
                 self._consume(connection)
             except (*connection.connection_errors, *connection.channel_errors) as error:
+                is_broken = True
                 num_failures = 0 if time.monotonic() - started > 10 else num_failures + 1
                 fault = faults.translate(error, self._url)
                 if not fault.retryable:
                     raise fault from error
-                log.warning("broker_lost", queue=self._queue.name, reason=fault.message)
+                log.warning("broker_lost", queue=self._name, reason=fault.message)
                 self._stop.wait(_step(_RECONNECT_S, num_failures))
             finally:
                 self._waiting.clear()  # they are redelivered
-                _release(connection)
+                links.close(connection, is_broken=is_broken)
 
     def _consume(self, connection: Connection) -> None:
-        connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
-        channel = connection.channel()
+        links.establish(connection)
+        channel, queue = connection.channel(), self._make_queue()
+        topology.declare(queue, channel)
+        self._name = queue.name
         consumer = Consumer(
-            channel, queues=[self._queue], on_message=self._waiting.append, no_ack=self._max_batch == 0,
-            prefetch_count=self._max_batch or None, auto_declare=True,
+            channel, queues=[queue], on_message=self._waiting.append, no_ack=self._max_batch == 0,
+            prefetch_count=self._max_batch or None, auto_declare=False,
         )  # fmt: skip
         with consumer:
             while not self._stop.is_set():
@@ -119,8 +124,8 @@ class BatchConsumer(Generic[Item]):
             try:
                 self._on_batch([item for _, item in readable])
             except Exception as error:
-                if isinstance(error, errors.MillraceError) and error.retryable and self._max_batch:
-                    log.warning("batch_delayed", queue=self._queue.name, reason=error.message, tries=num_tries)
+                if isinstance(error, errors.MillraceError) and error.retryable:
+                    log.warning("batch_delayed", queue=self._name, reason=error.message, tries=num_tries)
                     self._pause(connection, _step(_RETRY_S, num_tries))
                     num_tries += 1
                     continue
@@ -131,10 +136,8 @@ class BatchConsumer(Generic[Item]):
 
     def _isolate(self, connection: Connection, batch: list[Message], error: Exception) -> None:
         """Find the message that fails: each alone; put that one back, to fail again until it is a dead letter."""
-        if self._max_batch == 0:
-            log.exception("handler_failed", queue=self._queue.name, exc_info=error)
-        elif len(batch) == 1:
-            log.exception("message_failed", queue=self._queue.name, message_id=batch[0].properties.get("message_id"),
+        if len(batch) == 1:
+            log.exception("message_failed", queue=self._name, message_id=batch[0].properties.get("message_id"),
                           exc_info=error)  # fmt: skip
             self._pause(connection, _POISON_PAUSE_S)
             batch[0].reject(requeue=True)
@@ -146,7 +149,7 @@ class BatchConsumer(Generic[Item]):
         try:
             return [self._decode(message)]
         except ValueError as error:
-            log.error("message_unreadable", queue=self._queue.name, reason=str(error)[:500])
+            log.error("message_unreadable", queue=self._name, reason=str(error)[:500])
             if self._max_batch:
                 message.reject(requeue=False)
             return []
@@ -166,13 +169,3 @@ class BatchConsumer(Generic[Item]):
 
 def _step(steps: Sequence[float], number: int) -> float:
     return steps[min(number, len(steps) - 1)]
-
-
-def _release(connection: Connection) -> None:
-    try:
-        connection.release()
-    except Exception as error:  # it is broken: that is why we close it
-        log.debug("connection_close_failed", reason=type(error).__name__)
-
-
-Handler = Callable[[Sequence[Any]], None]

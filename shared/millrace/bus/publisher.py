@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,13 +12,16 @@ import structlog
 from kombu import Connection, Producer
 
 from millrace import errors
-from millrace.bus import faults
+from millrace.bus import faults, links, topology
 from millrace.bus.messages import Outgoing, wire_options
 
 log = structlog.get_logger(__name__)
 
 _CONFIRM_S = 5.0
 """How long one try waits for confirms before it takes the connection for dead."""
+
+_QUIET_S = 1.0
+"""After a failure, how long signals are dropped unsent: connecting to a host that is gone takes seconds each time."""
 
 _BACKOFF_S = (0.1, 0.2, 0.4, 0.8)
 
@@ -46,6 +50,7 @@ class Publisher:
         self._queueing = threading.Lock()
         self._queue: list[_Ticket] = []
         self._session: _Session | None = None
+        self._quiet_until = 0.0
 
     def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> None:
         """Return when the broker has confirmed them all.
@@ -69,17 +74,20 @@ class Publisher:
     def try_publish(self, message: Outgoing) -> bool:
         """Publish without a confirm and without a second try; False if the broker does not answer."""
         with self._turn:
+            if time.monotonic() < self._quiet_until:
+                return False
             try:
                 self._ready().publish_unconfirmed(message)
             except Exception as error:
                 self._drop()
+                self._quiet_until = time.monotonic() + _QUIET_S
                 log.debug("signal_dropped", reason=str(faults.translate(error, self._url)))
                 return False
         return True
 
     def close(self) -> None:
         with self._turn:
-            self._drop()
+            self._drop(is_broken=False)
 
     def _serve(self, group: list[_Ticket], *, timeout_s: float) -> None:
         """Publish several callers' messages in one batch, again and again until it succeeds or time is up."""
@@ -87,7 +95,7 @@ class Publisher:
         messages = [message for ticket in group for message in ticket.messages]
         failure: errors.MillraceError | None = None
         unroutable: set[str] = set()
-        for attempt in range(1_000_000):
+        for attempt in itertools.count():
             try:
                 unroutable = self._ready().publish(messages, timeout_s=min(_CONFIRM_S, timeout_s))
                 failure = None
@@ -108,10 +116,10 @@ class Publisher:
             self._session = _Session(self._open_connection())
         return self._session
 
-    def _drop(self) -> None:
+    def _drop(self, *, is_broken: bool = True) -> None:
         session, self._session = self._session, None
         if session is not None:
-            session.close()
+            session.close(is_broken=is_broken)
 
 
 class _Session:
@@ -120,10 +128,10 @@ class _Session:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         try:
-            connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+            links.establish(connection)
             self._channel = connection.channel()
         except BaseException:
-            connection.release()
+            links.close(connection, is_broken=True)
             raise
         self._producer = Producer(self._channel, auto_declare=False)
         self._declared: set[str] = set()
@@ -152,6 +160,8 @@ class _Session:
                 "the broker refused a message: its queue is full, or lost its majority.",
                 remedy="Look at the queues with `millrace doctor`; start more workers, or the missing nodes.",
             )
+        if self._returned:
+            self._declared.clear()  # somebody deleted a queue
         return self._returned
 
     def publish_unconfirmed(self, message: Outgoing) -> None:
@@ -159,21 +169,25 @@ class _Session:
         while self._unconfirmed and self._drain_ready():
             pass  # confirms of earlier ones, so that none pile up
 
-    def close(self) -> None:
-        try:
-            self._connection.release()
-        except Exception as error:  # it is broken: that is why we close it
-            log.debug("connection_close_failed", reason=type(error).__name__)
+    def close(self, *, is_broken: bool) -> None:
+        links.close(self._connection, is_broken=is_broken)
 
     def _publish_one(self, message: Outgoing) -> None:
-        entity: Any = message.queue if message.queue is not None else message.exchange
-        if entity.name not in self._declared:
-            entity.bind(self._channel).declare()
-            self._declared.add(entity.name)
+        self._declare(message)
         if self._confirms:
             self._num_published += 1
             self._unconfirmed.add(self._num_published)
         self._producer.publish(message.body, **wire_options(message))
+
+    def _declare(self, message: Outgoing) -> None:
+        name = message.exchange.name if message.queue is None else message.queue.name
+        if name in self._declared:
+            return
+        if message.queue is None:
+            message.exchange.bind(self._channel).declare()
+        else:
+            topology.declare(message.queue, self._channel)
+        self._declared.add(name)
 
     def _drain_ready(self) -> bool:
         try:

@@ -5,6 +5,7 @@ Arguments of a queue are immutable at the broker: whoever changes one here must 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,15 +56,24 @@ def events_queue_name(service: str) -> str:
     return f"events.{service}.v1"
 
 
-def signals_queue(name: str, patterns: Sequence[str]) -> Queue:
-    """A private queue, gone with its owner."""
+def signals_queue(patterns: Sequence[str]) -> Queue:
+    """A private queue, gone with its owner. Its name is new each time: after a lost connection the broker may hold on
+    to the old one for a while."""
     bindings = [binding(SIGNALS, routing_key=pattern) for pattern in patterns]
     return Queue(
-        name, bindings=bindings, durable=False, exclusive=True, auto_delete=True, max_length=MAX_SIGNALS, no_ack=True
-    )
+        f"signals.{uuid.uuid4().hex}", bindings=bindings, durable=False, exclusive=True, auto_delete=True, no_ack=True,
+        queue_arguments={"x-max-length": MAX_SIGNALS},
+    )  # fmt: skip
 
 
 def dead_queue() -> Queue:
     """Where all dead letters wait. Looking at them returns them, which must not count towards a limit."""
     arguments = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
     return Queue("dead.v1", DEAD, routing_key="#", durable=True, queue_arguments=arguments)
+
+
+def declare(queue: Queue, channel: Any) -> None:
+    """Declare a queue with its exchanges and bindings; and first, if it has dead letters, where they go."""
+    if "x-dead-letter-exchange" in (queue.queue_arguments or {}):
+        dead_queue().bind(channel).declare()
+    queue.bind(channel).declare()

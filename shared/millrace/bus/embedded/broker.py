@@ -28,12 +28,17 @@ class Broker:
     """One connection's way to the files. Thread-safe; never used across a fork."""
 
     def __init__(self, directory: Path) -> None:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.owners = directory / "owners"
-        self.owners.mkdir(parents=True, exist_ok=True)
+        self.owners.mkdir(exist_ok=True)
         self._reaped = directory / "reaped"
         self._reaped.touch()
         self._lasting = Database(directory / "durable.sqlite", is_lasting=True)
-        self._transient = Database(directory / f"transient-{_boot()}.sqlite", is_lasting=False)
+        transient = f"transient-{_boot()}"
+        for stale in directory.glob("transient-*"):
+            if not stale.name.startswith(transient):
+                stale.unlink(missing_ok=True)
+        self._transient = Database(directory / f"{transient}.sqlite", is_lasting=False)
         self._types: dict[str, str] = {}
         self._homes: dict[str, Database] = {}
 
