@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, TypeVar
 import anyio
 import anyio.to_thread
 from fastapi import Depends, Request
-from millrace.bus.connect import connect
 
 from millrace import errors
 from millrace.bus import Bus
+from millrace.bus.connect import connect
 from millrace.contracts.views import CheckView, ReadyView
 from millrace.ledger.ledger import Ledger, open_ledger
 from millrace.store import Store
@@ -30,6 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CHECK_LIMIT_S = 5.0
+INBOX_CHANGED = "inbox.changed"
 
 
 @dataclass(slots=True)
@@ -52,6 +54,10 @@ class Backends:
     async def call_long(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a call that lasts as long as a transfer."""
         return await anyio.to_thread.run_sync(partial(function, *args, **kwargs), limiter=self.uploads)
+
+    def nudge(self) -> None:
+        """Tell the conductors that the inbox has something; without it they look once a second. Waits for nobody."""
+        asyncio.get_running_loop().run_in_executor(None, self.bus.signal, INBOX_CHANGED, {})
 
     def proxy(self) -> httpx.AsyncClient:
         """The client that talks to model servers; made when first needed."""

@@ -18,6 +18,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from millrace import errors
+from millrace.runtime.logging import configure_logging
+from millrace.runtime.telemetry import configure_telemetry
 from millrace.settings import load_settings
 from millrace_gateway.app import create_api
 from millrace_gateway.backends import open_backends
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] = ()) -> int:
     """Serve the API. Takes no arguments: settings come from the environment. Returns the exit code."""
     try:
         settings = load_settings(GatewaySettings)
+        configure_logging(settings, service="gateway")
+        configure_telemetry(settings, "gateway")
         if argv:
             raise errors.InvalidInput(f"The gateway takes no arguments; found {' '.join(argv)!r}.")
         serve(settings)
@@ -55,7 +59,7 @@ def serve(settings: GatewaySettings) -> None:
     api = create_api()
     config = uvicorn.Config(
         Edge(api, settings),
-        log_level="warning",
+        log_config=None,
         access_log=False,
         server_header=False,
         ws="none",

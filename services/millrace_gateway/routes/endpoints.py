@@ -50,7 +50,9 @@ async def endpoint(name: EndpointName, backends: Using) -> EndpointView:
 @router.delete("/endpoints/{name}", operation_id="stopEndpoint", responses=problems(404))
 async def stop(name: EndpointName, backends: Using) -> EndpointView:
     """Stop serving. The releases stay, and a later deployment starts the endpoint again."""
-    return await backends.call(backends.ledger.stop_endpoint, backends.settings.tenant, name)
+    view = await backends.call(backends.ledger.stop_endpoint, backends.settings.tenant, name)
+    backends.nudge()
+    return view
 
 
 @router.post(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Annotated
 
@@ -18,6 +17,7 @@ from millrace.contracts.loading import load_spec
 from millrace.contracts.params import resolve_params
 from millrace.contracts.pipelines import Graph, RunStatus
 from millrace.contracts.views import PlanRequest, RunPage, RunView, SubmitRun
+from millrace.runtime.telemetry import new_trace
 from millrace_gateway.backends import Backends, Using
 from millrace_gateway.routes.answers import problems
 from millrace_gateway.streams import wait_until_finished
@@ -41,6 +41,7 @@ async def submit(
     """Start a run. Submitting the same run id or idempotency key again answers the first run."""
     event = await backends.call(_submission, body, backends, traceparent)
     view = await backends.call(backends.ledger.submit, event)
+    backends.nudge()
     response.headers["Location"] = f"/v1/runs/{view.run_id}"
     return view
 
@@ -82,7 +83,9 @@ async def cancel(run_id: str, backends: Using, body: CancelRun | None = None) ->
     """Ask a run to stop. It ends `cancelled` once its attempts did, unless its end came first."""
     data = CancelRequested(run_id=run_id, reason=body.reason if body else "")
     event = make_event(data, source=SOURCE, subject=run_id, tenant=backends.settings.tenant)
-    return await backends.call(backends.ledger.request_cancel, event)
+    view = await backends.call(backends.ledger.request_cancel, event)
+    backends.nudge()
+    return view
 
 
 @router.post("/plan", operation_id="planRun", responses=problems(413))
@@ -94,7 +97,7 @@ async def plan(body: PlanRequest, backends: Using) -> Graph:
 def _submission(body: SubmitRun, backends: Backends, traceparent: str) -> Event:
     tenant = backends.settings.tenant
     run_id = body.run_id or new_run_id()
-    trace = traceparent if TRACEPARENT.match(traceparent) else _new_traceparent()
+    trace = {"traceparent": traceparent} if TRACEPARENT.match(traceparent) else new_trace()
     data = RunSubmitted(
         run_id=run_id,
         graph=_expanded(body, backends),
@@ -102,9 +105,9 @@ def _submission(body: SubmitRun, backends: Backends, traceparent: str) -> Event:
         labels=body.labels,
         priority=body.priority,
         idempotency_key=body.idempotency_key,
-        trace={"traceparent": trace},
+        trace=trace,
     )
-    return make_event(data, source=SOURCE, subject=run_id, tenant=tenant, traceparent=trace)
+    return make_event(data, source=SOURCE, subject=run_id, tenant=tenant, traceparent=trace["traceparent"])
 
 
 def _expanded(body: SubmitRun | PlanRequest, backends: Backends) -> Graph:
@@ -123,8 +126,3 @@ def _expanded(body: SubmitRun | PlanRequest, backends: Backends) -> Graph:
                 remedy="Upload the data first: POST /v1/datasets.",
             )
     return graph
-
-
-def _new_traceparent() -> str:
-    """A sampled W3C trace context of the run's own, for callers who sent none."""
-    return f"00-{os.urandom(16).hex()}-{os.urandom(8).hex()}-01"
