@@ -1,0 +1,85 @@
+"""`python -m millrace.cli` and the `millrace` command: one line of help per command, errors without tracebacks."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import click
+
+from millrace import errors
+from millrace.cli.lazy import LazyGroup
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+COMMANDS = {
+    "init": ("millrace.cli.init:init", "Write a commented pipeline for your data file."),
+    "plan": ("millrace.cli.run:plan", "Show the expanded graph of a pipeline without running it."),
+    "run": ("millrace.cli.run:run", "Run a pipeline and follow it to its end."),
+    "batch": ("millrace.cli.batch:batch", "Predict a whole data file with a model."),
+    "status": ("millrace.cli.runs:status", "Show one run, stage by stage."),
+    "runs": ("millrace.cli.runs:runs", "List runs, newest first."),
+    "events": ("millrace.cli.runs:events", "Print a run's journal."),
+    "logs": ("millrace.cli.runs:logs", "Print what a run's stages logged."),
+    "cancel": ("millrace.cli.runs:cancel", "End a run."),
+    "models": ("millrace.cli.serving:models", "List released models."),
+    "endpoints": ("millrace.cli.serving:endpoints", "List endpoints, or stop one."),
+    "predict": ("millrace.cli.serving:predict", "Ask an endpoint for predictions or text."),
+    "up": ("millrace.cli.services:up", "Start a factory and keep it."),
+    "worker": ("millrace.cli.services:worker", "Start one worker: millrace worker training."),
+    "conductor": ("millrace.cli.services:conductor", "Start one conductor."),
+    "gateway": ("millrace.cli.services:gateway", "Start one gateway, the HTTP API."),
+    "serve": ("millrace.cli.services:serve", "Start one model server."),
+    "doctor": ("millrace.cli.doctor:doctor", "Say what is configured and reachable, and what to do about faults."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy_commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="First steps: millrace init DATA, then millrace run pipeline.yaml. Shell completion: see README.md.",
+)
+@click.version_option(version("millrace"), prog_name="millrace")
+def cli() -> None:
+    """Data goes in, a served, monitored endpoint comes out.
+
+    Commands talk to MILLRACE_URL, else to the factory that runs in MILLRACE_HOME, else they start one for themselves.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; return its exit code. Errors go to standard error, as JSON where --json was given."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        result = cli.main(args=arguments, prog_name="millrace", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except errors.MillraceError as error:
+        _complain(error, as_json="--json" in arguments)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return BROKEN_PIPE
+
+
+def _complain(error: errors.MillraceError, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"error": errors.to_payload(error)}), err=True)
+        return
+    where = f"{error.field}: " if error.field else ""
+    click.echo(f"{click.style('error', fg='red', bold=True)}: {where}{error.message}", err=True)
+    if error.remedy:
+        click.echo(f"{click.style('to do', fg='cyan')}: {error.remedy}", err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

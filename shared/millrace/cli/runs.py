@@ -1,0 +1,136 @@
+"""Commands about runs: status, runs, events, logs, cancel."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from millrace.cli.options import ago, duration, json_option, open_client, parse_pairs, plain, print_json, print_table
+from millrace.contracts.views import RunView, StageView
+
+STATUSES = ("queued", "running", "succeeded", "failed", "rejected", "cancelled")
+
+
+@click.command()
+@click.argument("run_id")
+@click.option("--follow", is_flag=True, help="Show it live until it ends.")
+@json_option
+def status(run_id: str, follow: bool, as_json: bool) -> int:
+    """Show one run, stage by stage. With --follow, live; the exit code is then that of the run."""
+    from rich.console import Console
+
+    from millrace.cli.follow import show
+
+    with open_client() as client:
+        run = client.run(run_id)
+        if follow and not as_json:
+            show(Console(), f"{run.view.pipeline}  {run.id}", run.follow(signals=True))
+        elif follow:
+            run.wait_end()
+        view = run.refresh()
+    if as_json:
+        print_json(view)
+    else:
+        _print_run(view)
+    return 0 if not follow or view.status == "succeeded" else 1
+
+
+@click.command()
+@click.option("--status", "wanted", type=click.Choice(STATUSES), help="Only runs in this state.")
+@click.option("--pipeline", default="", help="Only runs of this pipeline.")
+@click.option("--label", default="", metavar="NAME=VALUE", help="Only runs with this label.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 500))
+@json_option
+def runs(wanted: str | None, pipeline: str, label: str, limit: int, as_json: bool) -> int:
+    """List runs, newest first."""
+    pair = next(iter(parse_pairs([label], option="--label").items())) if label else None
+    with open_client() as client:
+        page = client.runs(status=wanted, pipeline=pipeline, label=pair, limit=limit)  # type: ignore[arg-type]  # click checked it
+    if as_json:
+        print_json(page)
+        return 0
+    print_table(
+        ("run", "pipeline", "status", "submitted", "took"),
+        [(r.run_id, r.pipeline, r.status, ago(r.submitted_at), _took(r)) for r in page.runs],
+        empty="No runs yet. Start one with `millrace run pipeline.yaml`.",
+    )
+    return 0
+
+
+@click.command()
+@click.argument("run_id")
+@click.option("--follow", is_flag=True, help="Go on until the run ends.")
+@click.option("--after", default=0, show_default=True, type=click.IntRange(0), help="Only events above this number.")
+@json_option
+def events(run_id: str, follow: bool, after: int, as_json: bool) -> int:
+    """Print a run's journal, an event a line."""
+    with open_client() as client:
+        run = client.run(run_id)
+        for event in run.follow(after=after) if follow else run.events(after=after):
+            if as_json:
+                click.echo(json.dumps(plain(event), ensure_ascii=False))
+            else:
+                stage = event.data.get("stage", "")
+                click.echo(f"{event.seq:>5}  {event.time:%H:%M:%S.%f}  {event.type:<24} {stage}")
+    return 0
+
+
+@click.command()
+@click.argument("run_id")
+@click.option("--stage", default="", help="Only this stage.")
+@json_option
+def logs(run_id: str, stage: str, as_json: bool) -> int:
+    """Print what the attempts of a run logged, oldest first."""
+    with open_client() as client:
+        lines = client.run(run_id).logs(stage=stage)
+        if as_json:
+            print_json(list(lines))
+        else:
+            for line in lines:
+                click.echo(line)
+    return 0
+
+
+@click.command()
+@click.argument("run_id")
+@click.option("--reason", default="", help="Why; it stands in the journal.")
+@json_option
+def cancel(run_id: str, reason: str, as_json: bool) -> int:
+    """End a run. What it released before stays released."""
+    with open_client() as client:
+        run = client.run(run_id)
+        run.cancel(reason=reason)
+        view = run.wait_end(timeout_s=30)
+    if as_json:
+        print_json(view)
+    else:
+        click.echo(f"{view.run_id} {view.status}")
+    return 0
+
+
+def _print_run(view: RunView) -> None:
+    from rich.console import Console
+
+    from millrace.cli.reports import print_report
+
+    console = Console()
+    console.print(f"[bold]{view.pipeline}[/bold]  {view.run_id}  {view.status}  {ago(view.submitted_at)}")
+    print_table(
+        ("stage", "kind", "status", "tasks", "attempts", "took"),
+        [
+            (s.name, s.kind, s.status, f"{s.num_done}/{s.num_tasks}" if s.num_tasks else "", str(s.attempts), _took(s))
+            for s in view.stages
+        ],
+        empty="No stages.",
+    )
+    for stage in view.stages:
+        print_report(console, stage)
+    if view.error is not None:
+        console.print(f"[red]{view.stage or 'run'}[/red]: {view.error.message} {view.error.remedy}", markup=True)
+
+
+def _took(view: RunView | StageView) -> str:
+    if view.started_at is None or view.finished_at is None:
+        return ""
+    return duration((view.finished_at - view.started_at).total_seconds())
