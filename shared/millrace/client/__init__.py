@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from millrace.client.async_client import AsyncClient
 from millrace.client.client import Client
+from millrace.client.pipelines import Pipeline
 
-__all__ = ["AsyncClient", "Client"]
+__all__ = ["AsyncClient", "Client", "Pipeline"]

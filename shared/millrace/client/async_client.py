@@ -134,6 +134,11 @@ class AsyncClient:
         """The gateway's URL; looks for it, and may start a factory."""
         return await self._session.url()
 
+    @property
+    def started_factory(self) -> bool:
+        """As `Client.started_factory`."""
+        return self._session.started_factory
+
     async def close(self) -> None:
         """As `Client.close`."""
         await self._session.close()

@@ -19,7 +19,6 @@ from millrace.contracts.views import (
     TERMINAL_STATUSES,
     EndpointView,
     EventView,
-    GenerateResponse,
     RunView,
     SignalView,
 )
@@ -33,7 +32,7 @@ class AsyncRun:
         self._view = view
 
     @property
-    def run_id(self) -> str:
+    def id(self) -> str:
         return self._view.run_id
 
     @property
@@ -43,7 +42,7 @@ class AsyncRun:
 
     async def refresh(self) -> RunView:
         """Ask for the run as it is now."""
-        self._view = await self._session.send(calls.get_run(self.run_id))
+        self._view = await self._session.send(calls.get_run(self.id))
         return self._view
 
     @overload
@@ -54,7 +53,7 @@ class AsyncRun:
 
     async def follow(self, *, signals: bool = False, after: int = 0) -> AsyncIterator[EventView | SignalView]:
         """As `Run.follow`: `async for event in run.follow()`."""
-        follower = Follower(self.run_id, signals=signals, after=after)
+        follower = Follower(self.id, signals=signals, after=after)
         while not follower.is_over:
             lost: errors.Unavailable | None = None
             url = await self._session.url()
@@ -74,14 +73,18 @@ class AsyncRun:
 
     async def wait(self, *, timeout_s: float | None = None) -> RunView:
         """As `Run.wait`."""
+        return check_succeeded(await self.wait_end(timeout_s=timeout_s))
+
+    async def wait_end(self, *, timeout_s: float | None = None) -> RunView:
+        """As `Run.wait_end`."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self._view.status not in TERMINAL_STATUSES:
             left_s = WAIT_S if deadline is None else deadline - time.monotonic()
-            call = calls.get_run(self.run_id, wait_s=max(0.0, min(left_s, WAIT_S)))
+            call = calls.get_run(self.id, wait_s=max(0.0, min(left_s, WAIT_S)))
             self._view = await self._session.send(call)
             if self._view.status not in TERMINAL_STATUSES and left_s <= 0:
                 raise still_running(self._view, timeout_s)
-        return check_succeeded(self._view)
+        return self._view
 
     async def result(self, *, timeout_s: float | None = None) -> AsyncResult:
         """As `Run.result`."""
@@ -89,21 +92,21 @@ class AsyncRun:
 
     async def cancel(self, *, reason: str = "") -> RunView:
         """As `Run.cancel`."""
-        self._view = await self._session.send(calls.cancel_run(self.run_id, reason=reason))
+        self._view = await self._session.send(calls.cancel_run(self.id, reason=reason))
         return self._view
 
     async def events(self, *, after: int = 0) -> list[EventView]:
         """As `Run.events`."""
-        return await self._session.send(calls.list_events(self.run_id, after=after))
+        return await self._session.send(calls.list_events(self.id, after=after))
 
     async def logs(self, stage: str = "") -> AsyncIterator[str]:
         """As `Run.logs`: `async for line in run.logs()`."""
-        async with self._session.stream(calls.stream_logs(self.run_id, stage=stage)) as response:
+        async with self._session.stream(calls.stream_logs(self.id, stage=stage)) as response:
             async for line in response.aiter_lines():
                 yield line
 
     def __repr__(self) -> str:
-        return f"AsyncRun({self.run_id!r}, {self._view.pipeline!r}, {self._view.status!r})"
+        return f"AsyncRun({self.id!r}, {self._view.pipeline!r}, {self._view.status!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +144,10 @@ class AsyncEndpoint:
 
     async def generate(
         self, prompt: str, *, max_tokens: int = 128, temperature: float = 0.8, top_k: int = 0, seed: int = 0
-    ) -> GenerateResponse:
+    ) -> str:
         """As `Endpoint.generate`."""
         request = generate_request(prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed)
-        return await self._session.send(calls.generate(self.name, request))
+        return (await self._session.send(calls.generate(self.name, request))).text
 
     async def stop(self) -> EndpointView:
         """Stop serving; the releases stay."""

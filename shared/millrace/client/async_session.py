@@ -31,6 +31,10 @@ class AsyncSession:
     async def url(self) -> str:
         return (await self._connected()).url
 
+    @property
+    def started_factory(self) -> bool:
+        return self._locator.started_factory
+
     async def send(self, call: Call[T]) -> T:
         """As `Session.send`."""
         transport = await self._connected()

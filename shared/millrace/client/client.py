@@ -169,6 +169,11 @@ class Client:
         """The gateway's URL; looks for it, and may start a factory."""
         return self._session.url
 
+    @property
+    def started_factory(self) -> bool:
+        """Whether this client started the factory it talks to, which then ends with it."""
+        return self._session.started_factory
+
     def close(self) -> None:
         """Close connections, and stop the factory that this client started, if it did."""
         self._session.close()

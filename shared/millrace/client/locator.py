@@ -32,6 +32,10 @@ class Locator:
                 self._url = ""
         return self.locate()
 
+    @property
+    def started_factory(self) -> bool:
+        return self._factory is not None
+
     def close(self) -> None:
         """Stop the factory that was started here, if one was."""
         with self._lock:

@@ -18,7 +18,6 @@ from millrace.contracts.views import (
     TERMINAL_STATUSES,
     EndpointView,
     EventView,
-    GenerateResponse,
     RunView,
     SignalView,
 )
@@ -35,7 +34,7 @@ class Run:
         self._view = view
 
     @property
-    def run_id(self) -> str:
+    def id(self) -> str:
         return self._view.run_id
 
     @property
@@ -50,7 +49,7 @@ class Run:
 
     def refresh(self) -> RunView:
         """Ask for the run as it is now."""
-        self._view = self._session.send(calls.get_run(self.run_id))
+        self._view = self._session.send(calls.get_run(self.id))
         return self._view
 
     @overload
@@ -72,7 +71,7 @@ class Run:
             NotFound: There is no such run.
             Unavailable: The gateway stayed away for two minutes.
         """
-        follower = Follower(self.run_id, signals=signals, after=after)
+        follower = Follower(self.id, signals=signals, after=after)
         while not follower.is_over:
             lost: errors.Unavailable | None = None
             url = self._session.url
@@ -97,13 +96,17 @@ class Run:
             RunFailed: It ended otherwise; with stage, cause and remedy.
             DeadlineExceeded: It is not over after timeout_s; it goes on.
         """
+        return check_succeeded(self.wait_end(timeout_s=timeout_s))
+
+    def wait_end(self, *, timeout_s: float | None = None) -> RunView:
+        """Return the run when it is over, however it ended. Raises DeadlineExceeded as `wait`."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while self._view.status not in TERMINAL_STATUSES:
             left_s = WAIT_S if deadline is None else deadline - time.monotonic()
-            self._view = self._session.send(calls.get_run(self.run_id, wait_s=max(0.0, min(left_s, WAIT_S))))
+            self._view = self._session.send(calls.get_run(self.id, wait_s=max(0.0, min(left_s, WAIT_S))))
             if self._view.status not in TERMINAL_STATUSES and left_s <= 0:
                 raise still_running(self._view, timeout_s)
-        return check_succeeded(self._view)
+        return self._view
 
     def result(self, *, timeout_s: float | None = None) -> Result:
         """Wait for the run, and return what it made. Raises as `wait`."""
@@ -111,20 +114,20 @@ class Run:
 
     def cancel(self, *, reason: str = "") -> RunView:
         """Ask the run to stop; it ends `cancelled` once its attempts did. Raises Conflict if it is over."""
-        self._view = self._session.send(calls.cancel_run(self.run_id, reason=reason))
+        self._view = self._session.send(calls.cancel_run(self.id, reason=reason))
         return self._view
 
     def events(self, *, after: int = 0) -> list[EventView]:
         """What was journalled so far, at most 500 after a number."""
-        return self._session.send(calls.list_events(self.run_id, after=after))
+        return self._session.send(calls.list_events(self.id, after=after))
 
     def logs(self, stage: str = "") -> Iterator[str]:
         """Yield the log lines of finished attempts, of one stage or of all."""
-        with self._session.stream(calls.stream_logs(self.run_id, stage=stage)) as response:
+        with self._session.stream(calls.stream_logs(self.id, stage=stage)) as response:
             yield from response.iter_lines()
 
     def __repr__(self) -> str:
-        return f"Run({self.run_id!r}, {self._view.pipeline!r}, {self._view.status!r})"
+        return f"Run({self.id!r}, {self._view.pipeline!r}, {self._view.status!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,10 +169,13 @@ class Endpoint:
 
     def generate(
         self, prompt: str, *, max_tokens: int = 128, temperature: float = 0.8, top_k: int = 0, seed: int = 0
-    ) -> GenerateResponse:
-        """Let a language model go on from a prompt; `top_k` 0 allows all tokens. Raises as `predict`."""
+    ) -> str:
+        """Return the text with which a language model goes on from a prompt; `top_k` 0 allows all tokens.
+
+        Raises as `predict`.
+        """
         request = generate_request(prompt, max_tokens=max_tokens, temperature=temperature, top_k=top_k, seed=seed)
-        return self._session.send(calls.generate(self.name, request))
+        return self._session.send(calls.generate(self.name, request)).text
 
     def stop(self) -> EndpointView:
         """Stop serving; the releases stay."""

@@ -32,6 +32,10 @@ class Session:
     def url(self) -> str:
         return self._connected().url
 
+    @property
+    def started_factory(self) -> bool:
+        return self._locator.started_factory
+
     def send(self, call: Call[T]) -> T:
         """Return the decoded answer.
 
