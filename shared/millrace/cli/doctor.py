@@ -1,0 +1,172 @@
+"""`millrace doctor`: what is configured, what is reachable, which devices there are, and what to do about each fault."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import click
+
+from millrace import errors
+from millrace.cli.options import json_option, print_json, size
+from millrace.settings import Settings, load_settings
+
+FREE_BYTES = 2 * 10**9
+"""Below this the disk is named: a run of the examples writes some hundred megabytes."""
+
+EXTRAS = {
+    "cleaning": ("pyarrow", "numpy"),
+    "training": ("torch", "safetensors", "onnx", "onnxscript"),
+    "evaluation": ("onnxruntime",),
+    "optimization": ("onnx", "onnxruntime", "openvino"),
+    "deployment": ("onnxruntime", "openvino", "orjson", "uvicorn"),
+    "gateway": ("fastapi", "uvicorn"),
+    "postgres": ("psycopg",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    state: Literal["ok", "fault", "note"]
+    detail: str
+    remedy: str = ""
+
+
+@click.command()
+@json_option
+def doctor(as_json: bool) -> int:
+    """Say what is configured, reachable and installed, and what to do about each fault. Exit code 1 if there is one."""
+    findings = examine()
+    if as_json:
+        print_json([asdict(f) for f in findings])
+    else:
+        _print(findings)
+    return 1 if any(f.state == "fault" for f in findings) else 0
+
+
+def examine() -> list[Finding]:
+    """Look at everything; nothing is changed but a probe object in the store."""
+    try:
+        settings = load_settings()
+    except errors.MillraceError as error:
+        return [Finding("settings", "fault", f"{error.field}: {error.message}", error.remedy)]
+    return [
+        Finding("python", "ok", f"{sys.version.split()[0]}, {os.cpu_count()} cores"),
+        _home(settings),
+        _checked("broker", _shown(settings.broker), lambda: _check_broker(settings)),
+        _checked("ledger", _shown(settings.database), lambda: _check_ledger(settings)),
+        _checked("store", _shown(settings.store), lambda: _check_store(settings)),
+        _factory(settings),
+        *_devices(),
+        *(_extra(name, modules) for name, modules in EXTRAS.items()),
+    ]
+
+
+def _home(settings: Settings) -> Finding:
+    place = settings.home
+    while not place.exists():
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        return Finding("home", "fault", f"{place} cannot be written", "Set MILLRACE_HOME to a directory of your own.")
+    free = shutil.disk_usage(place).free
+    if free < FREE_BYTES:
+        return Finding(
+            "home", "fault", f"{settings.home} has {size(free)} free", "Free disk space, or move MILLRACE_HOME."
+        )
+    return Finding("home", "ok", f"{settings.home}, {size(free)} free")
+
+
+def _checked(what: str, url: str, check: Callable[[], None]) -> Finding:
+    try:
+        check()
+    except errors.MillraceError as error:
+        return Finding(what, "fault", f"{url}: {error.message}", error.remedy)
+    return Finding(what, "ok", url)
+
+
+def _check_broker(settings: Settings) -> None:
+    from millrace.bus.connect import connect
+
+    bus = connect(settings.broker)
+    try:
+        bus.check()
+    finally:
+        bus.close()
+
+
+def _check_ledger(settings: Settings) -> None:
+    from millrace.ledger.ledger import open_ledger
+
+    ledger = open_ledger(settings.database)
+    try:
+        ledger.check()
+    finally:
+        ledger.close()
+
+
+def _check_store(settings: Settings) -> None:
+    from millrace.store.connect import open_store
+
+    open_store(settings, tenant=settings.tenant).check()
+
+
+def _factory(settings: Settings) -> Finding:
+    from millrace.client.find import running_gateway
+
+    told = os.environ.get("MILLRACE_URL", "")
+    url = told or running_gateway(settings.home)
+    if not url:
+        return Finding(
+            "factory", "note", "none runs here", "Commands start one when they need it; `millrace up` keeps one."
+        )
+    try:
+        import httpx
+
+        answer = httpx.get(f"{url}/readyz", timeout=5.0, trust_env=False)
+    except httpx.HTTPError:
+        return Finding(
+            "factory", "fault", f"{url} does not answer", "Start it with `millrace up`, or correct MILLRACE_URL."
+        )
+    state: Literal["ok", "fault"] = "ok" if answer.is_success else "fault"
+    return Finding("factory", state, f"{url} {'is ready' if answer.is_success else answer.text[:200]}")
+
+
+def _devices() -> list[Finding]:
+    from millrace.runtime.devices import discover
+
+    return [Finding("device", "ok", str(device)) for device in discover()]
+
+
+def _extra(name: str, modules: tuple[str, ...]) -> Finding:
+    missing = [m for m in modules if importlib.util.find_spec(m) is None]
+    if missing:
+        return Finding(
+            f"extra {name}", "note", f"not installed: {', '.join(missing)}", f"pip install 'millrace[{name}]'"
+        )
+    return Finding(f"extra {name}", "ok", "installed")
+
+
+def _shown(url: str) -> str:
+    """A URL without its password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+def _print(findings: list[Finding]) -> None:
+    marks = {
+        "ok": click.style("ok   ", fg="green"),
+        "fault": click.style("fault", fg="red"),
+        "note": click.style("note ", dim=True),
+    }
+    for f in findings:
+        click.echo(f"{marks[f.state]}  {f.what:<18} {f.detail}")
+        if f.remedy:
+            click.echo(f"{'':25} to do: {f.remedy}")
