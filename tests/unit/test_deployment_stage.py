@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import tiny_models
 
+import tiny_models
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import canonical_json
