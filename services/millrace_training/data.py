@@ -139,8 +139,9 @@ def featurize(
                     f"Row {_row_id(batch, row)} of the {split} split has a feature that is not a finite number.",
                     remedy="Let the clean stage repair or remove such rows.",
                 )
-            writer = writers.setdefault(name, _Writer(directory / f"{split}-{name}.bin"))
-            writer.write(values)
+            if name not in writers:
+                writers[name] = _Writer(directory / f"{split}-{name}.bin")
+            writers[name].write(values)
     columns = {name: writer.column() for name, writer in writers.items()}
     return Rows(columns=columns, targets=torch.from_numpy(np.concatenate(targets)))
 
