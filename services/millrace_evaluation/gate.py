@@ -20,9 +20,7 @@ from typing import Literal
 from millrace import errors
 from millrace.contracts.events import Verdict
 from millrace.models.comparison import OPERATORS, Comparison, Words
-from millrace.models.report import LOWER_IS_BETTER, METRIC_NAMES, Baseline, Measure, RuleVerdict
-
-BaselineName = Literal["current", "source"]
+from millrace.models.report import LOWER_IS_BETTER, METRIC_NAMES, Baseline, BaselineName, Measure, RuleVerdict
 
 _BASELINES: dict[str, BaselineName] = {"current": "current", "source": "source"}
 _RELATIONS: dict[str, Literal["non_inferior_to", "superior_to"]] = {
@@ -72,7 +70,7 @@ def judge(
     *,
     primary: str,
     metrics: Mapping[str, Measure],
-    baselines: Mapping[str, Baseline],
+    baselines: Mapping[BaselineName, Baseline],
     unusable: Mapping[str, str],
 ) -> RuleVerdict:
     """Decide one rule.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,7 +14,7 @@ from millrace.models.bootstrap import Bootstrap
 from millrace.models.package import read_card
 from millrace.models.predictor import load_predictor
 from millrace.models.program import choose_program
-from millrace.models.report import PREDICTIONS, REPORT, Baseline, Measure, Report, ReportMeta, RuleVerdict
+from millrace.models.report import PREDICTIONS, REPORT, Baseline, BaselineName, Measure, Report, ReportMeta, RuleVerdict
 from millrace.models.scores import class_measures
 from millrace.models.scoring import Scored, score
 from millrace.runtime.stage import Artifact, Context, Inputs, Task, outputs
@@ -24,7 +23,7 @@ from millrace_evaluation.settings import EvaluateConfig
 from millrace_evaluation.split import Split
 from millrace_evaluation.summary import summarize
 
-BASELINES: tuple[Literal["current", "source"], ...] = ("current", "source")
+BASELINES: tuple[BaselineName, ...] = ("current", "source")
 
 
 def work(context: Context, config: EvaluateConfig, inputs: Inputs, task: Task) -> StageOutputs:  # noqa: ARG001 - one task
@@ -90,7 +89,7 @@ def _score(
 def _judge_all(
     config: EvaluateConfig,
     metrics: Mapping[str, Measure],
-    baselines: Mapping[Literal["current", "source"], Baseline],
+    baselines: Mapping[BaselineName, Baseline],
     unusable: Mapping[str, str],
     *,
     primary: str,
@@ -110,7 +109,7 @@ def _report(
     split: Split,
     judged: Scored,
     metrics: dict[str, Measure],
-    baselines: dict[Literal["current", "source"], Baseline],
+    baselines: dict[BaselineName, Baseline],
     gate: tuple[RuleVerdict, ...],
 ) -> Report:
     return Report(

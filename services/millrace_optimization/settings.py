@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -10,7 +10,10 @@ from millrace import errors
 from millrace.contracts.stages import Port, StageConfig, StageKind
 from millrace_optimization.constraints import parse_constraint
 
-VariantName = Literal["onnx_fp32", "onnx_int8", "onnx_int8_weights", "openvino_fp32", "openvino_fp16"]
+VariantName = Literal[
+    "onnx_fp32", "onnx_int8", "onnx_int8_weights", "openvino_fp32", "openvino_fp16", "openvino_int8_weights"
+]
+ALL_VARIANTS: tuple[VariantName, ...] = get_args(VariantName)
 Goal = Literal["latency_p50_ms", "size_bytes"]
 
 
@@ -22,7 +25,7 @@ class OptimizeConfig(StageConfig):
     """`with` of an optimize stage."""
 
     variants: tuple[VariantName, ...] = Field(
-        default=("onnx_fp32", "onnx_int8", "onnx_int8_weights", "openvino_fp32", "openvino_fp16"),
+        default=ALL_VARIANTS,
         min_length=1,
         description="What to build: `onnx_int8` computes in integers, the other small ones only store less.",
     )

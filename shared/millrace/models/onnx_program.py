@@ -26,6 +26,8 @@ class OnnxProgram:
         options.log_severity_level = 3
         # Idle threads that spin take the core of whoever works beside us.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Constants stored in int8 are widened once, at load, not in every call.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base of their own

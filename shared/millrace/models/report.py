@@ -20,6 +20,9 @@ LANGUAGE_METRICS = ("bits_per_character", "perplexity")
 METRIC_NAMES = CLASSIFICATION_METRICS + REGRESSION_METRICS + LANGUAGE_METRICS
 LOWER_IS_BETTER = frozenset(METRIC_NAMES) - {"accuracy", "macro_f1", "r2"}
 
+BaselineName = Literal["current", "source"]
+"""What a model is compared with: the endpoint's current release, or the model that `optimize` made it from."""
+
 
 class Measure(Contract):
     """A metric with its bootstrap interval."""
@@ -71,7 +74,7 @@ class Report(Contract):
     num_bootstrap: int
     resampled: str = Field(description="What the bootstrap draws: `rows`, `windows`, or the groups' column.")
     metrics: dict[str, Measure]
-    baselines: dict[Literal["current", "source"], Baseline] = Field(default_factory=dict)
+    baselines: dict[BaselineName, Baseline] = Field(default_factory=dict)
     verdict: Verdict
     gate: tuple[RuleVerdict, ...] = ()
     labels: tuple[str, ...] = ()
