@@ -223,7 +223,7 @@ def main(argv: Sequence[str]) -> int:  # noqa: ARG001 - every service has this s
     """Run a conductor until SIGTERM."""
     from millrace.runtime.signals import on_stop_signal
 
-    settings = load_settings()
+    settings = load_settings(Settings)
 
     @lru_cache(maxsize=64)
     def store_of(tenant: str) -> Store:

@@ -55,7 +55,7 @@ def doctor(as_json: bool) -> int:
 def examine() -> list[Finding]:
     """Look at everything; nothing is changed but a probe object in the store."""
     try:
-        settings = load_settings()
+        settings = load_settings(Settings)
     except errors.MillraceError as error:
         return [Finding("settings", "fault", f"{error.field}: {error.message}", error.remedy)]
     return [

@@ -117,7 +117,7 @@ def _follow_and_report(run: Run, client: Client, name: str) -> int:
 
     console = Console()
     try:
-        show(console, f"{name}  {run.run_id}", run.follow(signals=True))
+        show(console, f"{name}  {run.id}", run.follow(signals=True))
     except KeyboardInterrupt:
         run.cancel(reason="interrupted in the terminal")
         console.print("Cancelled.")
@@ -127,7 +127,7 @@ def _follow_and_report(run: Run, client: Client, name: str) -> int:
         print_report(console, stage)
     check_succeeded(view)
     _ask_endpoint(console, client, view)
-    console.print(f"\n[green]succeeded[/green] {run.run_id}")
+    console.print(f"\n[green]succeeded[/green] {run.id}")
     return 0
 
 
@@ -162,11 +162,11 @@ def _say_detached(run: Run, client: Client, *, as_json: bool) -> None:
     if as_json:
         print_json(run.refresh())
         return
-    click.echo(run.run_id)
+    click.echo(run.id)
     if client.started_factory:
         click.echo("It goes on when a factory next runs here: millrace up", err=True)
     else:
-        click.echo(f"Follow it with: millrace status {run.run_id} --follow", err=True)
+        click.echo(f"Follow it with: millrace status {run.id} --follow", err=True)
 
 
 def _print_graph(graph: Graph) -> None:

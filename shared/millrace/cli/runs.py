@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from typing import TYPE_CHECKING
 
 import click
 
-from millrace import errors
 from millrace.cli.options import ago, duration, json_option, open_client, parse_pairs, plain, print_json, print_table
 from millrace.contracts.views import RunView, StageView
-
-if TYPE_CHECKING:
-    from millrace.client.runs import Run
 
 STATUSES = ("queued", "running", "succeeded", "failed", "rejected", "cancelled")
 
@@ -31,9 +25,9 @@ def status(run_id: str, follow: bool, as_json: bool) -> int:
     with open_client() as client:
         run = client.run(run_id)
         if follow and not as_json:
-            show(Console(), f"{run.view.pipeline}  {run.run_id}", run.follow(signals=True))
+            show(Console(), f"{run.view.pipeline}  {run.id}", run.follow(signals=True))
         elif follow:
-            _wait_end(run)
+            run.wait_end()
         view = run.refresh()
     if as_json:
         print_json(view)
@@ -107,19 +101,12 @@ def cancel(run_id: str, reason: str, as_json: bool) -> int:
     with open_client() as client:
         run = client.run(run_id)
         run.cancel(reason=reason)
-        view = _wait_end(run)
+        view = run.wait_end()
     if as_json:
         print_json(view)
     else:
         click.echo(f"{view.run_id} {view.status}")
     return 0
-
-
-def _wait_end(run: Run) -> RunView:
-    """Wait for the run's end, whatever it is."""
-    with contextlib.suppress(errors.RunFailed):
-        run.wait()
-    return run.view
 
 
 def _print_run(view: RunView) -> None:

@@ -84,8 +84,8 @@ def predict(
     with open_client() as client:
         target = client.endpoint(endpoint)
         if prompt:
-            answer = target.generate(prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
-            click.echo(answer.to_json() if as_json else prompt + answer.text)
+            text = target.generate(prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
+            click.echo(json.dumps({"prompt": prompt, "text": text}, ensure_ascii=False) if as_json else prompt + text)
             return 0
         answers = target.predict(_rows(rows, file))
     if as_json:
