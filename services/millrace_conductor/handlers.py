@@ -9,8 +9,20 @@ from dataclasses import dataclass, field
 import structlog
 
 from millrace import errors
+from millrace.bus import DeadLetter
 from millrace.contracts.base import Contract
-from millrace.contracts.events import AttemptEvent, EndpointReported, Event, Holder, decode, make_event
+from millrace.contracts.commands import ExecuteAttempt
+from millrace.contracts.events import (
+    AttemptEvent,
+    AttemptUndeliverable,
+    EndpointReported,
+    Event,
+    EventRefused,
+    Holder,
+    decode,
+    event_type,
+    make_event,
+)
 from millrace.contracts.ids import attempt_id
 from millrace.ledger import journal
 from millrace.ledger.database import Transaction
@@ -61,6 +73,8 @@ def _fold_one(tx: Transaction, event: Event, outcome: Outcome, conductor: str, n
     except errors.InvalidInput as error:
         journal.append_event(tx, event, refused=str(error))
         log.error("event_refused", event_id=event.id, type=event.type, reason=str(error))
+        if event.type != event_type(EventRefused):
+            _fold_one(tx, refusal_of(event, str(error)), outcome, conductor, now)
         return
     if isinstance(data, EndpointReported):
         _note_report(tx, event, data, now)
@@ -80,6 +94,34 @@ def _fold_one(tx: Transaction, event: Event, outcome: Outcome, conductor: str, n
     if decision.run.status in FINAL_RUN and run.status not in FINAL_RUN:
         journal.drop_timers(tx, run_id)
     outcome.changed.add(run_id)
+
+
+def refusal_of(event: Event, reason: str) -> Event:
+    """The event that ends the run which another event was about; its id is derived, so that refusing twice is once."""
+    data = EventRefused(run_id=event.subject, event_id=event.id, reason=reason[:1000])
+    return make_event(data, source=event.source, subject=event.subject, tenant=event.tenant, id=f"{event.id}.refused")
+
+
+def events_of(letters: Sequence[DeadLetter]) -> list[Event]:
+    """What dead letters mean to their runs: a command is undeliverable, an event refused. Others stay in the log."""
+    events = []
+    for letter in letters:
+        log.error("message_died", queue=letter.queue, reason=letter.reason, body=letter.body[:2000])
+        if letter.command is not None:
+            events.append(_undeliverable(letter.command, letter.reason))
+        elif letter.event is not None:
+            events.append(refusal_of(letter.event, letter.reason))
+    return events
+
+
+def _undeliverable(command: ExecuteAttempt, reason: str) -> Event:
+    holder = Holder(attempt_id=command.attempt_id, fence=command.fence, nonce="", worker="")
+    data = AttemptUndeliverable(
+        run_id=command.run_id, stage=command.stage, phase=command.phase, index=command.index, round=command.round,
+        holder=holder, reason=reason,
+    )  # fmt: skip
+    event_id = f"{command.attempt_id}.undeliverable"
+    return make_event(data, source="conductor", subject=command.run_id, tenant=command.tenant, id=event_id)
 
 
 def _key(data: AttemptEvent) -> TaskKey:

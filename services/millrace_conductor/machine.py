@@ -24,6 +24,7 @@ from millrace.contracts.events import (
     CancelRequested,
     EndpointReported,
     ErrorInfo,
+    EventRefused,
     Holder,
     ReleaseOverdue,
     RunFinished,
@@ -130,6 +131,8 @@ def advance(run: RunState, event: Contract, *, task: TaskState | None = None, no
         return _reported(run, event, now)
     if isinstance(event, ReleaseOverdue):
         return _overdue(run, event, now)
+    if isinstance(event, EventRefused):
+        return _refused(run, event, now)
     return Decision(run)
 
 
@@ -183,6 +186,15 @@ def _is_wanted(run: RunState, spec: GraphStage) -> bool:
         if s.outputs is not None
     }
     return parse_condition(spec.when).holds(known)
+
+
+def _refused(run: RunState, event: EventRefused, now: float) -> Decision:
+    error = ErrorInfo(
+        code="event_refused",
+        message=f"Event {event.event_id} could not be applied: {event.reason}",
+        remedy="Run the same version of Millrace in every process, and submit again.",
+    )
+    return _finish(run, "failed", now, error=error, reason="an event was refused")
 
 
 def _finish(
@@ -275,7 +287,8 @@ def _failed(run: RunState, error: ErrorInfo, task: TaskState, now: float) -> Dec
 
 
 def _undeliverable(run: RunState, event: AttemptUndeliverable, task: TaskState | None, now: float) -> Decision:
-    if task is None or run.status in FINAL_RUN or not _is_current(task, event.holder):
+    is_open = task is not None and task.status in ("dispatched", "running")
+    if task is None or not is_open or run.status in FINAL_RUN or event.holder.fence != task.fence:
         return Decision(run)
     error = ErrorInfo(
         code="undeliverable",

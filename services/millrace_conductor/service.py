@@ -23,7 +23,7 @@ from millrace.settings import Settings, load_settings
 from millrace.store import Store
 from millrace.store.connect import open_store
 from millrace_conductor.dispatch import dispatch
-from millrace_conductor.handlers import Outcome, fold, fold_inbox, fold_timers, holder_of, stop_signals
+from millrace_conductor.handlers import Outcome, events_of, fold, fold_inbox, fold_timers, holder_of, stop_signals
 from millrace_conductor.leases import Leases
 from millrace_conductor.machine import Stop
 from millrace_conductor.relay import run_relay
@@ -58,6 +58,7 @@ class Conductor:
             threading.Thread(target=self._subscribe, name="fold"),
             threading.Thread(target=self._listen, name="signals"),
             threading.Thread(target=self._relay, name="relay"),
+            threading.Thread(target=self._bury, name="dead-letters"),
         ]
         for thread in threads:
             thread.start()
@@ -85,6 +86,9 @@ class Conductor:
 
     def _relay(self) -> None:
         run_relay(self.database, self.bus, self.store_of, owner=self.id, wake=self.relay_wake, stop=self.stop)
+
+    def _bury(self) -> None:
+        self.bus.subscribe_dead(lambda letters: self.fold_events(events_of(letters)), stop=self.stop)
 
     def _tick(self) -> None:
         self.bus.signal(f"conductor.{self.id}.echo", {})

@@ -53,6 +53,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "stage.started.v1": {"run_id": "run_1", "stage": "train", "kind": "train"},
     "stage.planned.v1": {"run_id": "run_1", "stage": "train", "num_tasks": 8},
     "stage.finished.v1": {"run_id": "run_1", "stage": "train", "status": "succeeded", "outputs": OUTPUTS},
+    "event.refused.v1": {"run_id": "run_1", "event_id": "evt_2", "reason": "does not fit its model"},
     "release.overdue.v1": {"run_id": "run_1", "stage": "deploy"},
     "endpoint.desired.v1": {
         "name": "digits",

@@ -176,6 +176,15 @@ class StageFinished(Contract):
     error: ErrorInfo | None = None
 
 
+class EventRefused(Contract):
+    """An event that nobody could apply: its run cannot go on by itself."""
+
+    type_: Literal["event.refused.v1"] = Field(default="event.refused.v1", exclude=True)
+    run_id: str
+    event_id: str
+    reason: str
+
+
 class ReleaseOverdue(Contract):
     """A timer of the conductor's own: nobody reported the release in time."""
 
@@ -222,6 +231,7 @@ AnyEventData = (
     | StageStarted
     | StagePlanned
     | StageFinished
+    | EventRefused
     | ReleaseOverdue
     | EndpointDesired
     | EndpointReported
@@ -242,6 +252,7 @@ EVENT_TYPES: dict[str, type[Contract]] = {
         StageStarted,
         StagePlanned,
         StageFinished,
+        EventRefused,
         ReleaseOverdue,
         EndpointDesired,
         EndpointReported,
