@@ -87,27 +87,22 @@ def _shade(share: float, *, hit: bool) -> str:
 def _optimize(summary: Mapping[str, Any]) -> RenderableType:
     variants = summary.get("variants", [])
     metric = next((str(v["metric_name"]) for v in variants if v.get("metric_name")), "metric")
-    table = _table("variant", "format", "size", "latency p50", metric, "drop (paired 95% interval)", "")
+    table = _table("variant", "size", "p50", metric, "drop (paired interval)", "")
     for v in variants:
         chosen = v.get("status") == "chosen"
         drop = v.get("drop") or {}
+        interval = f"{_number(drop.get('value'))} ({_number(drop.get('low'))} to {_number(drop.get('high'))})"
         table.add_row(
             str(v.get("name")),
-            f"{v.get('format')} {v.get('precision')}",
             size(v["size_bytes"]) if v.get("size_bytes") else "-",
             f"{v['latency_p50_ms']:.3f} ms" if v.get("latency_p50_ms") is not None else "-",
             _number(v.get("metric", v.get(metric))),
-            f"{_number(drop.get('value'))} ({_number(drop.get('low'))} to {_number(drop.get('high'))})"
-            if drop
-            else "-",
-            "chosen"
-            if chosen
-            else f"{v.get('status')}: {v['reason']}"
-            if v.get("reason")
-            else str(v.get("status", "")),
+            interval if drop else "-",
+            str(v.get("status", "")),
             style="bold green" if chosen else "",
         )
-    return table
+    reasons = [f"  {v.get('name')} {v.get('status')}: {v['reason']}" for v in variants if v.get("reason")]
+    return Group(table, *(Text(reason, style="dim") for reason in reasons))
 
 
 def _predict(summary: Mapping[str, Any]) -> RenderableType:
@@ -129,11 +124,11 @@ def _short(value: Any, limit: int) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     return table
 
 
 def _number(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return "-" if value is None else str(value)
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else f"{value + 0.0:.4g}"  # + 0.0 makes -0.0 a plain 0
