@@ -59,6 +59,12 @@ class Settings(BaseSettings):
     warm_s: float = Field(
         default=60.0, ge=0, description="How long an idle zygote stays; a torch one holds about 250 MB."
     )
+    grace_s: float = Field(
+        default=20.0, ge=0, description="How long attempts may go on after SIGTERM; then they are handed back."
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", description="Address the Prometheus endpoint binds; 0.0.0.0 in a container."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = Field(default="json", description="json for machines, console for people.")
     otel_endpoint: str = Field(default="", description="OTLP/HTTP endpoint for traces; empty: none are exported.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import selectors
 import signal
@@ -20,9 +21,6 @@ from millrace.runtime.launcher import Launched
 
 SIGNAL_INTERVAL_S = 0.1
 """Progress and log lines go out at most ten times a second; of progress the latest wins."""
-
-KILL_TIMEOUT_S = 20.0
-"""How long a guard may take to kill all: longer than a process stays in an uninterruptible read of a slow disk."""
 
 StopReason = Literal["cancelled", "yielded"]
 
@@ -76,10 +74,8 @@ class Attempt:
         """Send the child its request and stay until nothing of it is left."""
         began = time.monotonic()
         heard = _Heard()
-        try:
+        with contextlib.suppress(OSError):  # it died before it listened, as its guard will report
             self._launched.channel.send(request)
-        except OSError:
-            pass  # it died before it listened, as its guard will report
         is_late = self._listen(heard, deadline=began + self._command.timeout_s if self._command.timeout_s else None)
         with self._stopping:
             self._has_ended = True
@@ -162,10 +158,8 @@ class Attempt:
             self._emit("log", lines)
 
     def _kill(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the guard has gone already, and all it guarded with it
             self._launched.control.send(guard.KILL)
-        except OSError:
-            pass  # the guard has gone already, and all it guarded with it
 
     def _timed_out(self) -> errors.MillraceError:
         return errors.DeadlineExceeded(

@@ -73,6 +73,12 @@ class LogCapture:
         self._file.close()
         return write_manifest(store, "logs", {"log.jsonl": self._path}, meta={})
 
+    def remove(self) -> None:
+        """Forget the spooled log."""
+        if self._file is not None:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+
     def _take(self, data: bytes) -> None:
         *lines, self._partial = (self._partial + data).split(b"\n")
         for line in lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import shutil
 import socket
@@ -82,7 +83,7 @@ def _execute(
     cache.mkdir(parents=True, exist_ok=True)
 
     def sink(kind: str, payload: Mapping[str, Any]) -> None:
-        channel.send({"type": kind, "payload": dict(payload)})
+        channel.send({"type": kind, "payload": _plain(payload)})
 
     context = Context(
         store=open_store(settings, tenant=command.tenant),
@@ -110,3 +111,13 @@ def _open_inputs(command: ExecuteAttempt, context: Context) -> Inputs:
         else context.open_artifact(bound)
         for port, bound in command.inputs.items()
     }
+
+
+def _plain(value: Any) -> Any:
+    """A progress value as JSON: numpy's and torch's numbers become floats, and what is not finite its name."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    number = float(value)
+    return number if math.isfinite(number) else str(number)

@@ -1,4 +1,4 @@
-"""Starting a guarded child: forked from its kind's warm zygote, or, for a GPU or an environment of its own, from a fresh process."""
+"""Starting a guarded child: forked from its kind's warm zygote, or from a fresh process, for a GPU or an own environment."""
 
 from __future__ import annotations
 

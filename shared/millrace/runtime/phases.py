@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -88,7 +89,10 @@ def check_outputs(command: ExecuteAttempt, ended: StageOutputs, context: Context
                 raise errors.StageFailed(
                     f"Output {port!r} of stage {command.stage!r} must be a {expected}, and is a {ref.type}."
                 )
-    return ended.model_copy(update={"summary": _trimmed(ended.summary, context)})
+    metrics = {name: value for name, value in ended.metrics.items() if math.isfinite(value)}
+    if len(metrics) < len(ended.metrics):
+        context.log.warning("metrics_not_finite", metrics=sorted(ended.metrics.keys() - metrics.keys()))
+    return ended.model_copy(update={"summary": _trimmed(ended.summary, context), "metrics": metrics})
 
 
 def _go_on(

@@ -1,0 +1,193 @@
+"""`millrace worker SERVICE...`: a process that consumes commands and supervises attempts, a thread each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import structlog
+
+from millrace import errors
+from millrace.bus import Bus
+from millrace.bus.connect import connect
+from millrace.contracts.graph import FUNCTIONS_SERVICE
+from millrace.contracts.ids import new_id
+from millrace.contracts.stages import installed_kinds
+from millrace.runtime.consumption import Consumption
+from millrace.runtime.devices import WorkerProcess, worker_plan
+from millrace.runtime.digests import code_digests
+from millrace.runtime.executor import Executor
+from millrace.runtime.launcher import Launcher
+from millrace.runtime.signals import on_stop_signal
+from millrace.runtime.workdirs import own_workdir
+from millrace.settings import Settings, load_settings
+from millrace.store import Store
+from millrace.store.connect import open_store
+
+log = structlog.get_logger()
+
+ALL = "all"
+YIELD_S = 10.0
+"""How long handing attempts back may take after the grace: killing them, and the broker's confirms."""
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class Worker:
+    """One worker process's whole life. `run` blocks; `stop` may be set from anywhere."""
+
+    def __init__(
+        self, settings: Settings, services: Sequence[str], process: WorkerProcess, *, bus: Bus | None = None
+    ) -> None:
+        self.id = new_id("wrk")
+        self.stop = threading.Event()
+        self.is_ready = threading.Event()
+        self._settings = settings
+        self._services = tuple(services)
+        self._process = process
+        self._bus = bus or connect(settings.broker)
+        kinds = [k for k in installed_kinds().values() if k.service in services]
+        self._digests = code_digests(kinds)
+        self._announce = threading.Event()
+        self._has_left = threading.Event()
+
+    def run(self) -> None:
+        """Consume until `stop` is set, then drain: running attempts get their grace, then they are handed back."""
+        settings, process = self._settings, self._process
+        num_threads = max(1, (os.cpu_count() or 1) // process.slots)
+        launcher = Launcher(env={**_thread_limits(num_threads), **process.env}, warm_s=settings.warm_s)
+
+        @lru_cache(maxsize=16)
+        def store_of(tenant: str) -> Store:
+            return open_store(settings, tenant=tenant)
+
+        with own_workdir(settings.home, self.id) as workdir:
+            executor = Executor(
+                settings, worker_id=self.id, resource_class=process.resource_class, num_threads=num_threads,
+                bus=self._bus, store_of=store_of, launcher=launcher, workdir=workdir, digests=self._digests,
+            )  # fmt: skip
+            consumption = Consumption(
+                settings.broker, self._services, process.resource_class, name=self.id, slots=process.slots,
+                deliver=executor.deliver,
+            )  # fmt: skip
+            threads = [
+                threading.Thread(target=self._beat, args=(executor, consumption, launcher), name="heartbeat"),
+                threading.Thread(target=self._listen, args=(executor,), name="control"),
+                threading.Thread(target=self._drain, args=(executor, consumption), name="drain"),
+            ]
+            for thread in threads:
+                thread.start()
+            try:
+                consumption.run()
+            finally:
+                self.stop.set()
+                self._has_left.set()
+                self._announce.set()
+                for thread in threads:
+                    thread.join(timeout=YIELD_S)
+                launcher.close()
+                self._bus.close()
+        log.info("worker_stopped", worker=self.id)
+
+    def wake(self) -> None:
+        """Look at `stop` now."""
+        self._announce.set()
+
+    def _beat(self, executor: Executor, consumption: Consumption, launcher: Launcher) -> None:
+        """Say that this process lives, and who holds what; now and then, and whenever asked."""
+        consumption.is_ready.wait()
+        self.is_ready.set()
+        log.info("worker_ready", worker=self.id, services=self._services, resource_class=self._process.resource_class)
+        while not self._has_left.is_set():
+            self._bus.signal(f"worker.{self.id}.heartbeat", self._heartbeat(executor))
+            launcher.let_idle_go()
+            self._announce.wait(self._settings.heartbeat_s)
+            self._announce.clear()
+        self._bus.signal(f"worker.{self.id}.heartbeat", self._heartbeat(executor))
+
+    def _heartbeat(self, executor: Executor) -> dict[str, Any]:
+        holders = executor.holders
+        offered = 0 if self.stop.is_set() else self._process.slots
+        return {
+            "worker_id": self.id,
+            "host": socket.gethostname(),
+            "services": list(self._services),
+            "classes": {self._process.resource_class: offered},
+            "busy": {self._process.resource_class: len(holders)},
+            "holders": [holder.model_dump(mode="json") for holder in holders],
+            "code": dict(self._digests),
+        }
+
+    def _listen(self, executor: Executor) -> None:
+        def on_signal(_key: str, payload: Mapping[str, Any]) -> None:
+            executor.stop(payload.get("stop", ()))
+            if payload.get("announce"):
+                self._announce.set()
+
+        self._bus.listen([f"control.worker.{self.id}", "control.all"], on_signal, stop=self._has_left)
+
+    def _drain(self, executor: Executor, consumption: Consumption) -> None:
+        self.stop.wait()
+        if self._has_left.is_set():
+            return
+        log.info("worker_draining", worker=self.id, attempts=len(executor.holders))
+        executor.drain()
+        consumption.stop_taking()
+        self._announce.set()
+        if not executor.wait_idle(self._settings.grace_s):
+            executor.yield_all()
+            if not executor.wait_idle(YIELD_S):
+                executor.abandon()
+                executor.wait_idle(YIELD_S)
+        consumption.shut_down()
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a worker for some services; for more than one resource class, one process each under a supervisor."""
+    parser = argparse.ArgumentParser(prog="millrace worker", description=__doc__)
+    parser.add_argument("services", nargs="+", metavar="SERVICE", help=f"Of: {', '.join([ALL, *known_services()])}.")
+    parser.add_argument("--classes", default="", help="cpu, gpu or cpu,gpu; by default what this host has.")
+    arguments = parser.parse_args(argv)
+    settings: Settings = load_settings()
+    services = expand_services(arguments.services)
+    plan = worker_plan(slots=settings.slots, classes=[c for c in arguments.classes.split(",") if c])
+    if len(plan) > 1:
+        from millrace.runtime.supervisor import Supervisor, worker_processes
+
+        return Supervisor(worker_processes(services, plan), home=settings.home).run()
+    worker = Worker(settings, services, plan[0])
+    with on_stop_signal(worker.stop, then=worker.wake):
+        worker.run()
+    return 0
+
+
+def known_services() -> list[str]:
+    """Services of installed stage kinds, and `functions`."""
+    return sorted({kind.service for kind in installed_kinds().values()} | {FUNCTIONS_SERVICE})
+
+
+def expand_services(names: Sequence[str]) -> list[str]:
+    """Check names of services; `all` is every one.
+
+    Raises:
+        InvalidInput: No installed stage kind has such a service.
+    """
+    known = known_services()
+    for name in names:
+        if name not in (ALL, *known):
+            raise errors.InvalidInput(
+                f"No service {name!r}; {errors.nearest(name, [ALL, *known])}",
+                remedy=f"Install it: pip install 'millrace[{name}]'.",
+                field="SERVICE",
+            )
+    return known if ALL in names else list(dict.fromkeys(names))
+
+
+def _thread_limits(num_threads: int) -> dict[str, str]:
+    """Caps for the libraries' own thread pools, read when they are imported; what the user has set stays."""
+    return {name: str(num_threads) for name in _THREAD_VARIABLES if name not in os.environ}
