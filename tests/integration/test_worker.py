@@ -1,0 +1,205 @@
+"""A worker as a process: every attempt ends in one event, whatever its child does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from millrace.contracts.events import AttemptFailed, AttemptStarted, AttemptSucceeded, AttemptYielded
+from millrace.settings import Settings
+from millrace.store import Store
+from millrace.store.artifacts import read_manifest
+from millrace.store.connect import open_store
+from millrace.store.pages import write_pages
+from probes.worker import Factory, is_alive, make_command, running_factory
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(home=tmp_path_factory.mktemp("factory"))
+
+
+@pytest.fixture(scope="module")
+def store(settings: Settings) -> Store:
+    return open_store(settings)
+
+
+@pytest.fixture(scope="module")
+def shared(settings: Settings) -> Iterator[Factory]:
+    """One worker for all tests that leave it as it was."""
+    with running_factory(settings) as factory:
+        yield factory
+
+
+def failure(factory: Factory) -> AttemptFailed:
+    factory.wait_event(AttemptStarted)
+    return factory.wait_event(AttemptFailed)
+
+
+def test_a_one_task_stage_ends_within_its_first_attempt(shared: Factory) -> None:
+    shared.send()
+    started, ended = shared.wait_event(AttemptStarted), shared.wait_event(AttemptSucceeded)
+    assert ended.outputs is not None
+    assert ended.outputs.summary == {"squares": [0]}
+    assert started.holder == ended.holder
+    assert len(started.code_digest) == 64
+
+
+def test_many_tasks_are_planned_as_an_artifact_then_worked_on_and_merged(shared: Factory, store: Store) -> None:
+    shared.send(tasks=3)
+    shared.wait_event(AttemptStarted)
+    planned = shared.wait_event(AttemptSucceeded)
+    assert planned.num_tasks == 3
+    rows = []
+    for index in range(3):
+        shared.send(tasks=3, phase="work", index=index, plan=planned.plan)
+        shared.wait_event(AttemptStarted)
+        rows.append(shared.wait_event(AttemptSucceeded).result or {})
+    shared.send(tasks=3, phase="merge", plan=planned.plan, results=write_pages(store, "plan", rows))
+    shared.wait_event(AttemptStarted)
+    merged = shared.wait_event(AttemptSucceeded).outputs
+    assert merged is not None
+    assert merged.metrics == {"total": 5.0}
+
+
+def test_wrong_configuration_names_the_field(shared: Factory) -> None:
+    shared.send(tasks="many")
+    error = failure(shared).error
+    assert (error.code, error.field) == ("invalid_spec", "stages.probe.with.tasks")
+
+
+def test_what_stage_code_raises_is_told_in_one_line_with_file_and_line(shared: Factory, store: Store) -> None:
+    shared.send(do="raise")
+    failed = failure(shared)
+    assert failed.error.code == "stage_failed"
+    assert "ValueError: the label is odd (probe_stage.py:" in failed.error.message
+    assert "Traceback" not in failed.error.message
+    assert failed.logs is not None
+    entry = read_manifest(store, failed.logs.digest).files[0]
+    assert b"Traceback" in store.get_bytes(entry.digest)
+
+
+def test_a_memory_error_is_resource_exhaustion(shared: Factory) -> None:
+    shared.send(do="exhaust")
+    error = failure(shared).error
+    assert (error.code, error.retryable) == ("resource_exhausted", False)
+
+
+@pytest.mark.parametrize(("do", "said"), [("segv", "SIGSEGV"), ("exit", "code 3")])
+def test_a_crash_of_the_child_is_reported_at_once_and_retryable(shared: Factory, do: str, said: str) -> None:
+    began = time.monotonic()
+    shared.send(do=do)
+    error = failure(shared).error
+    assert (error.code, error.retryable) == ("worker_lost", True)
+    assert said in error.message
+    assert time.monotonic() - began < 5
+
+
+def test_a_child_that_holds_the_interpreters_lock_is_alive(shared: Factory) -> None:
+    sent = shared.send(do="hold_gil", seconds=2)
+    shared.wait_event(AttemptStarted)
+    beats = [shared.wait_signal("heartbeat", matching=sent.attempt_id) for _ in range(3)]
+    assert beats[0]["busy"] == {"cpu": 1}
+    shared.wait_event(AttemptSucceeded)
+
+
+def test_an_attempt_has_a_time_limit(shared: Factory) -> None:
+    shared.send(do="sleep", seconds=60, timeout_s=0.5)
+    error = failure(shared).error
+    assert (error.code, error.field) == ("deadline_exceeded", "stages.probe.timeout_s")
+
+
+def test_what_a_child_leaves_behind_dies_with_its_attempt(shared: Factory, tmp_path: Path) -> None:
+    shared.send(do="stray", path=str(tmp_path / "pid"))
+    shared.wait_event(AttemptStarted)
+    shared.wait_event(AttemptSucceeded)
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_stop_kills_the_attempt_and_nothing_is_announced(shared: Factory, tmp_path: Path) -> None:
+    sent = shared.send(do="stray", path=str(tmp_path / "pid"), seconds=60)
+    holder = shared.wait_event(AttemptStarted).holder
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        time.sleep(0.02)
+    order = {"attempt_id": sent.attempt_id, "fence": 1, "nonce": holder.nonce, "reason": "cancelled"}
+    shared.bus.signal(f"control.worker.{holder.worker}", {"stop": [order]})
+    while shared.wait_signal("heartbeat")["holders"]:
+        pass
+    assert not is_alive(int((tmp_path / "pid").read_text()))
+    assert shared.events.empty()
+
+
+def test_an_attempt_told_to_stop_before_it_starts_is_dropped(shared: Factory) -> None:
+    command = make_command()
+    order = {"attempt_id": command.attempt_id, "fence": 1, "nonce": None, "reason": "cancelled"}
+    shared.bus.signal("control.all", {"stop": [order], "announce": True})
+    shared.wait_signal("heartbeat")
+    time.sleep(0.5)
+    shared.bus.send([command])
+    following = shared.send()
+    assert shared.wait_event(AttemptStarted).run_id == following.run_id
+    shared.wait_event(AttemptSucceeded)
+
+
+def test_progress_and_log_lines_are_signalled_and_the_latest_progress_wins(shared: Factory, store: Store) -> None:
+    sent = shared.send(do="talk", seconds=0.3)
+    progress = shared.wait_signal(f"attempt.{sent.run_id}.progress")
+    assert progress["payload"]["total"] == 200
+    assert shared.wait_signal(f"attempt.{sent.run_id}.metric")["payload"]["name"] == "loss"
+    texts = [line["text"] for line in shared.wait_signal(f"attempt.{sent.run_id}.log")["payload"]["lines"]]
+    assert texts == ["hello from the probe", "shard_written rows=3"]
+    shared.wait_event(AttemptStarted)
+    assert shared.wait_event(AttemptSucceeded).logs is not None
+
+
+def test_a_commands_environment_is_its_childs(shared: Factory, tmp_path: Path) -> None:
+    shared.send(do="mark", path=str(tmp_path / "word"), env={"PROBE_WORD": "spoken"})
+    shared.wait_event(AttemptStarted)
+    shared.wait_event(AttemptSucceeded)
+    assert (tmp_path / "word").read_text() == "spoken"
+
+
+def test_after_a_kill_of_the_worker_nothing_of_the_attempt_remains(settings: Settings, tmp_path: Path) -> None:
+    with running_factory(Settings(home=tmp_path / "home")) as factory:
+        factory.send(do="stray", path=str(tmp_path / "pid"), seconds=60)
+        factory.wait_event(AttemptStarted)
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            time.sleep(0.02)
+        factory.kill()
+        deadline = time.monotonic() + 2
+        while is_alive(int((tmp_path / "pid").read_text())):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_killed_workers_command_is_worked_on_by_the_next(tmp_path: Path) -> None:
+    with running_factory(Settings(home=tmp_path / "home")) as factory:
+        factory.send(do="sleep", seconds=2)
+        first = factory.wait_event(AttemptStarted).holder
+        factory.kill()
+        factory.start()
+        second = factory.wait_event(AttemptStarted).holder
+        assert (first.attempt_id, first.fence) == (second.attempt_id, second.fence)
+        assert first.nonce != second.nonce
+        factory.wait_event(AttemptSucceeded)
+
+
+def test_a_draining_worker_hands_back_what_exceeds_its_grace_and_exits_0(tmp_path: Path) -> None:
+    with running_factory(Settings(home=tmp_path / "home"), MILLRACE_GRACE_S="0.5") as factory:
+        factory.send(do="sleep", seconds=60)
+        factory.wait_event(AttemptStarted)
+        assert factory.terminate() == 0
+        factory.wait_event(AttemptYielded)
+        assert factory.bus.queue_depth("commands.probe.cpu.v1") == 0
+
+
+def test_a_draining_worker_finishes_what_fits_its_grace(tmp_path: Path) -> None:
+    with running_factory(Settings(home=tmp_path / "home")) as factory:
+        factory.send(do="sleep", seconds=1)
+        factory.wait_event(AttemptStarted)
+        assert factory.terminate() == 0
+        factory.wait_event(AttemptSucceeded)
+        assert factory.bus.queue_depth("commands.probe.cpu.v1") == 0
