@@ -107,6 +107,7 @@ async def open_backends(settings: GatewaySettings) -> AsyncIterator[Backends]:
             await backends.servers.aclose()
         await anyio.to_thread.run_sync(live.stop)
         bus.close()
+        ledger.close()
 
 
 def of_request(request: Request) -> Backends:

@@ -84,10 +84,9 @@ class Pipeline:
         return cls._of(load_spec(document), Path(base).absolute())
 
     @classmethod
-    def of_stage(cls, stage: Stage | FunctionLike) -> Pipeline:
+    def of_stage(cls, stage: Stage) -> Pipeline:
         """A pipeline of one stage, called as the stage."""
-        single = stage if isinstance(stage, Stage) else Function(stage)
-        return cls(single.name, stages=[single])
+        return cls(stage.name, stages=[stage])
 
     @classmethod
     def _of(cls, spec: PipelineSpec, base: Path) -> Pipeline:

@@ -233,7 +233,7 @@ class Function(Stage):
         params: Mapping[str, Any] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(function.name.replace("_", "-").lower().strip("-"), inputs=inputs, config=params, **options)
+        super().__init__(function.name.lower().strip("_"), inputs=inputs, config=params, **options)
         self.function = function
 
 

@@ -12,7 +12,7 @@ from millrace import errors
 from millrace.client import uploads
 from millrace.client.calls import Call
 from millrace.client.pipelines import DATA, REMOTE_SCHEMES, Pipeline
-from millrace.client.stages import FunctionLike, Stage
+from millrace.client.stages import Function, FunctionLike, Stage
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType
 from millrace.contracts.ids import new_run_id
 from millrace.contracts.pipelines import PipelineSpec
@@ -49,13 +49,13 @@ class Preparer:
         Raises:
             InvalidSpec, InvalidData, NotFound: Before anything is submitted.
         """
-        pipeline = submission.what if isinstance(submission.what, Pipeline) else Pipeline.of_stage(submission.what)
+        pipeline, params = _pipeline(submission)
 
         def upload_files(type: ArtifactType, files: Mapping[str, bytes], meta: Mapping[str, Any], /) -> ArtifactRef:
             return send(uploads.files_call(type, files, meta))
 
         spec, own = pipeline.spec(upload=upload_files, wants_data=submission.data is not None)
-        given = {**own, **(submission.params or {})}
+        given = {**own, **params}
         if submission.data is not None:
             given[_data_param(spec, given)] = submission.data
         return SubmitRun(
@@ -91,6 +91,16 @@ class Preparer:
         if local not in self._uploaded:
             self._uploaded[local] = send(local.call())
         return self._uploaded[local].model_dump(mode="json")
+
+
+def _pipeline(submission: Submission) -> tuple[Pipeline, Mapping[str, Any]]:
+    """The pipeline to run and its parameters. A bare function's parameters are its own."""
+    what, params = submission.what, submission.params or {}
+    if isinstance(what, Pipeline):
+        return what, params
+    if isinstance(what, Stage):
+        return Pipeline.of_stage(what), params
+    return Pipeline.of_stage(Function(what, params=params)), {}
 
 
 def _data_param(spec: PipelineSpec, given: Mapping[str, Any]) -> str:

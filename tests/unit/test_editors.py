@@ -1,0 +1,72 @@
+"""The published schema of the pipeline file accepts what the loader accepts, and refuses what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import pytest
+
+from millrace.contracts.editors import pipeline_schema
+from millrace.contracts.loading import parse_yaml
+from millrace.contracts.stages import Port, StageConfig, StageKind
+
+
+class Nested(StageConfig):
+    by: str = ""
+
+
+class Config(StageConfig):
+    rate: float = 0.1
+    nested: Nested = Nested()
+
+
+KINDS = {
+    "train": StageKind(
+        name="train",
+        caption="Trains.",
+        service="s",
+        module="m",
+        config=Config,
+        inputs={},
+        outputs={"m": Port(type="model")},
+    )
+}
+
+GOOD = [
+    "{name: p, stages: {train: {}}}",
+    "{name: p, stages: {train: {with: {rate: 3.0e-4, nested: {by: user}}}}}",
+    "{name: p, params: {r: float, d: {type: dataset}}, stages: {train: {with: {rate: $params.r}}}}",
+    "{name: p, params: {r: string}, stages: {train: {with: {nested: {by: $params.r}}}}}",
+    "{name: p, stages: {big: {kind: train, with: {rate: 1}}, train: {kind: plugin, with: {anything: 1}}}}",
+]
+BAD = [
+    "{stages: {train: {}}}",
+    "{name: p, stages: {}}",
+    "{name: p, stages: {train: {with: {rat: 1}}}}",
+    "{name: p, stages: {train: {with: {rate: fast}}}}",
+    "{name: p, stages: {train: {with: {nested: {buy: user}}}}}",
+    "{name: p, stages: {big: {kind: train, with: {rat: 1}}}}",
+    "{name: p, stages: {train: {needs: clean}}}",
+    "{name: p, params: {r: number}, stages: {train: {}}}",
+    "{name: p, stages: {Train!: {}}}",
+]
+
+
+@pytest.fixture(scope="module")
+def schema() -> dict[str, Any]:
+    return pipeline_schema(KINDS)
+
+
+def test_it_is_valid_json_schema(schema: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_a_good_pipeline_is_accepted(schema: dict[str, Any], text: str) -> None:
+    jsonschema.Draft202012Validator(schema).validate(parse_yaml(text))
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_a_bad_pipeline_is_refused(schema: dict[str, Any], text: str) -> None:
+    assert not jsonschema.Draft202012Validator(schema).is_valid(parse_yaml(text))
