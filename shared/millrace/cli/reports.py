@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,11 @@ from millrace.cli.options import duration, size
 from millrace.contracts.views import StageView
 
 VERDICT_STYLE = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
+
+
+def report_console() -> Console:
+    """Standard output: as wide as the terminal, or wide enough for the tables where there is none."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def stage_report(stage: StageView) -> RenderableType | None:

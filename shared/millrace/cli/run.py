@@ -109,13 +109,12 @@ def _follow_json(run: Run) -> int:
 
 
 def _follow_and_report(run: Run, client: Client, name: str) -> int:
-    from rich.console import Console
 
     from millrace.cli.follow import show
-    from millrace.cli.reports import print_report
+    from millrace.cli.reports import print_report, report_console
     from millrace.client.results import check_succeeded
 
-    console = Console()
+    console = report_console()
     try:
         show(console, f"{name}  {run.id}", run.follow(signals=True))
     except KeyboardInterrupt:

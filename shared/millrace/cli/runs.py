@@ -110,11 +110,10 @@ def cancel(run_id: str, reason: str, as_json: bool) -> int:
 
 
 def _print_run(view: RunView) -> None:
-    from rich.console import Console
 
-    from millrace.cli.reports import print_report
+    from millrace.cli.reports import print_report, report_console
 
-    console = Console()
+    console = report_console()
     console.print(f"[bold]{view.pipeline}[/bold]  {view.run_id}  {view.status}  {ago(view.submitted_at)}")
     print_table(
         ("stage", "kind", "status", "tasks", "attempts", "took"),

@@ -7,16 +7,15 @@ import click
 
 @click.command()
 @click.option("--attached", is_flag=True, help="End when standard input closes; for programs that start a factory.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(0, 64), help="CPU worker processes.")
-def up(attached: bool, workers: int) -> int:
+def up(attached: bool) -> int:
     """Start a factory and keep it: gateway, conductor, workers and model server.
 
     Embedded under MILLRACE_HOME unless MILLRACE_BROKER_URL, MILLRACE_DATABASE_URL and MILLRACE_STORE_URL are set. What
     dies is started again; Ctrl-C stops everything cleanly, and open runs go on at the next start.
     """
-    from millrace.runtime.factory import run_factory
+    from millrace.cli.factory import run_factory
 
-    return run_factory(attached=attached, num_workers=workers)
+    return run_factory(attached=attached)
 
 
 @click.command()
