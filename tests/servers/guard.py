@@ -3,7 +3,10 @@
 That happens when the tests stop the server and also when the tests are killed with SIGKILL. A death signal in the
 server itself would not do: it is lost when the server changes its user, and servers have children of their own.
 
-Usage: guard.py SIGNAL USER COMMAND [ARGUMENT...]     (USER may be empty: run as the caller)
+Usage: guard.py SIGNAL USER FOLDER COMMAND [ARGUMENT...]
+
+USER may be empty: run as the caller. A byte on standard input asks for a stop; an end without one means that the tests
+died, and then FOLDER is removed too, which they can no longer do.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import ctypes
 import os
 import pwd
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +28,7 @@ GRACE_S = 5.0
 
 def main() -> int:
     """Run the command until it ends or standard input does; return the command's exit status."""
-    stop_signal, user, command = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+    stop_signal, user, folder, command = int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Daemons that detach are adopted by this process, so that it finds them.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -44,6 +48,8 @@ def main() -> int:
         while server.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
     _kill_descendants()
+    if select.select([sys.stdin], [], [], 0)[0] and not sys.stdin.buffer.read(1):
+        shutil.rmtree(folder, ignore_errors=True)
     return server.poll() or 0
 
 

@@ -51,8 +51,12 @@ class Server:
 
     def stop(self) -> None:
         """End the server and its descendants; returns when none is left."""
-        if self.guard.stdin is not None:
-            self.guard.stdin.close()
+        if self.guard.stdin is not None and not self.guard.stdin.closed:
+            with contextlib.suppress(BrokenPipeError):  # the server ended by itself, and its guard with it
+                self.guard.stdin.write(b".")
+                self.guard.stdin.flush()
+            with contextlib.suppress(BrokenPipeError):
+                self.guard.stdin.close()
         self.guard.wait()
 
 
@@ -69,7 +73,7 @@ def spawn(
     log = folder / f"{name}.out"
     with log.open("wb") as output:
         guard = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(GUARD), str(int(stop_signal)), user, *map(str, command)],
+            [sys.executable, "-I", "-S", str(GUARD), str(int(stop_signal)), user, str(folder), *map(str, command)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

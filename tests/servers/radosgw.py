@@ -153,7 +153,11 @@ def _start_daemons(stack: contextlib.ExitStack, backend: str) -> RadosGW:
     osd_id = str(uuid.uuid4())
     _call(service, "ceph", "osd", "new", osd_id)
     _call(service, "ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd_id)
-    daemon = spawn([program("ceph-osd"), *service.arguments, "-i", "0", "-f"], folder=folder, name="ceph-osd")
+    # Configured by the monitor, the daemon knows its address but not yet the cluster's id; where its first request is
+    # sooner than the answer to that, it is refused and gives up.
+    daemon = spawn(
+        [program("ceph-osd"), *service.arguments, "-i", "0", "-f", "--no-mon-config"], folder=folder, name="ceph-osd"
+    )
     stack.callback(daemon.stop)
     daemon.wait_until(lambda: "1 up" in _ask(service, "osd", "stat"))
     return service
