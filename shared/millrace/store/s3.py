@@ -102,7 +102,6 @@ class S3Store:
     def write_ref(self, name: str, ref: Ref, *, expected: Ref | None) -> bool:
         """See Store.write_ref."""
         key, body = keys.ref_key(self.tenant, name), ref.to_json().encode()
-        self._ensure_bucket()
         refused_etag: str | None = ""
         fault: errors.Unavailable | None = None
         # Each round reads first, which also settles the write of the round before: refused, or its answer lost.
@@ -181,14 +180,18 @@ class S3Store:
 
     @contextlib.contextmanager
     def _reader(self, digest: str) -> Iterator[ObjectReader]:
-        reader = open_object(self._where, self._where.bucket, keys.blob_key(self.tenant, digest))
+        key = keys.blob_key(self.tenant, digest)
+        self._ensure_bucket()
+        reader = open_object(self._where, self._where.bucket, key)
         if reader is None:
             raise missing(digest)
         with contextlib.closing(reader):
             yield reader
 
     def _read_ref(self, name: str) -> tuple[Ref | None, str | None]:
-        reader = open_object(self._where, self._where.bucket, keys.ref_key(self.tenant, name))
+        key = keys.ref_key(self.tenant, name)
+        self._ensure_bucket()
+        reader = open_object(self._where, self._where.bucket, key)
         if reader is None:
             return None, None
         with contextlib.closing(reader):

@@ -46,7 +46,7 @@ class Endpoint:
     @property
     def client(self) -> Minio:
         """This process's client, which retries what is safe to repeat: reads, and writes that set the same bytes."""
-        return _client(os.getpid(), replace(self, bucket=""), num_retries=3, read_timeout_s=60.0)
+        return _client(os.getpid(), replace(self, bucket=""), num_retries=3, read_timeout_s=30.0)
 
     @property
     def single_shot_client(self) -> Minio:
@@ -97,6 +97,7 @@ def _client(_pid: int, where: Endpoint, *, num_retries: int, read_timeout_s: flo
         retries=urllib3.Retry(
             total=num_retries,
             connect=min(num_retries, 1),
+            read=min(num_retries, 1),
             backoff_factor=0.2,
             status_forcelist=[500, 502, 503, 504] if num_retries else [],
         ),
