@@ -115,11 +115,8 @@ def _relate(rule: Relation, name: str, baseline: Baseline) -> RuleVerdict:
     low, high = difference.low, difference.high
     if name in LOWER_IS_BETTER:
         low, high = -high, -low
-    verdict: Verdict
-    if rule.kind == "non_inferior_to":
-        verdict = "passed" if low >= -margin else "failed" if high < -margin else "inconclusive"
-    else:
-        verdict = "passed" if low > margin else "failed" if high <= margin else "inconclusive"
+    reaches = Comparison(name, ">=", -margin) if rule.kind == "non_inferior_to" else Comparison(name, ">", margin)
+    verdict: Verdict = "passed" if reaches.holds(low) else "inconclusive" if reaches.holds(high) else "failed"
     detail = (
         f"{name} differs by {difference.value:+.4g} (interval {difference.low:+.4g} to {difference.high:+.4g}), "
         f"margin {margin:.4g}"

@@ -139,7 +139,7 @@ def _drop(metric: str, change: Measure) -> Measure:
     """A change as a loss: positive where the variant is worse."""
     if metric in LOWER_IS_BETTER:
         return change
-    return Measure(value=-change.value, low=-change.high, high=-change.low)
+    return Measure(value=0 - change.value, low=0 - change.high, high=0 - change.low)
 
 
 def _write(context: Context, table: VariantTable, winner: Candidate, *, source: Artifact) -> StageOutputs:

@@ -5,6 +5,7 @@ comparison = NAME ("<" | "<=" | ">" | ">=") NUMBER ["%"]
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Collection
@@ -29,10 +30,16 @@ class Comparison:
     limit: float
 
     def holds(self, value: float) -> bool:
-        return OPERATORS[self.op](value, self.limit)
+        """Whether the value is on the right side; values that differ from the limit by rounding alone equal it."""
+        return OPERATORS[self.op](self.limit if is_equal(value, self.limit) else value, self.limit)
 
     def __str__(self) -> str:
         return f"{self.name} {self.op} {self.limit:g}"
+
+
+def is_equal(value: float, limit: float) -> bool:
+    """Equal up to the rounding of float64 sums: 0.95 - 0.945 is not above 0.005."""
+    return math.isclose(value, limit, rel_tol=1e-9, abs_tol=1e-12)
 
 
 class Words:

@@ -80,8 +80,9 @@ def score(predictor: Predictor, batches: Iterable[pa.RecordBatch], *, target: st
 
 def _target(batch: pa.RecordBatch, target: str, *, first_row: int) -> pa.Array:
     array = column(batch, target)
-    if array.null_count:
-        row = first_row + array.is_null().index(True).as_py()
+    missing = array.is_null(nan_is_null=True)
+    if missing.true_count:
+        row = first_row + missing.index(True).as_py()
         raise errors.InvalidData(
             f"Row {row} of the split has no {target!r}.", field=target, remedy="Remove rows without a target."
         )

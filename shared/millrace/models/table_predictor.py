@@ -31,7 +31,7 @@ class TablePredictor:
         check_batch(batch, self.card.signature)
         answers = {o.meaning: o for o in self.card.signature.outputs}
         raw = self.raw(batch)
-        wrong = ~np.isfinite(raw.reshape(len(raw), -1)).all(axis=1)
+        wrong = ~np.isfinite(raw).all(axis=tuple(range(1, raw.ndim)))
         if wrong.any():
             raise errors.StageFailed(
                 f"The model's answer to row {int(np.flatnonzero(wrong)[0])} is not a finite number.",
