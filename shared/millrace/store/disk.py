@@ -17,12 +17,13 @@ from millrace.store.verified import Readable, chunks
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+_MISPLACED = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 STALE_S = 24 * 3600.0
 
 
 @contextlib.contextmanager
 def translated(action: str, path: Path) -> Iterator[None]:
-    """Turn an OSError into ResourceExhausted, Unauthorized or Unavailable that names the path and what to do."""
+    """Turn an OSError into ResourceExhausted, Unauthorized, InvalidInput or Unavailable that names the path and what to do."""
     try:
         yield
     except OSError as error:
@@ -36,6 +37,11 @@ def translated(action: str, path: Path) -> Iterator[None]:
             raise errors.Unauthorized(
                 f"Cannot {action} {path}: {reason}.",
                 remedy="Give this user the right to write there, or set MILLRACE_HOME or MILLRACE_STORE_URL elsewhere.",
+            ) from error
+        if error.errno in _MISPLACED:
+            raise errors.InvalidInput(
+                f"Cannot {action} {path}: {reason}.",
+                remedy="Choose another path; MILLRACE_HOME and a file:// MILLRACE_STORE_URL name directories.",
             ) from error
         raise errors.Unavailable(
             f"Cannot {action} {path}: {reason}.", remedy="Check that the disk is mounted and healthy."
