@@ -143,7 +143,7 @@ class Trainer:
 
     @torch.no_grad()
     def _evaluate(self, context: Context, train_loss: float) -> None:
-        """Judge, keep the state if it is the best so far (an equal metric is settled by the loss), and maybe stop."""
+        """Judge, keep the state if it is the best so far, and maybe stop."""
         c = self.counters
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16):
             metrics = self.objective.evaluate(self.judged.eval())
@@ -156,14 +156,21 @@ class Trainer:
         context.metric("train.loss", train_loss, step=c.step)
         for name, metric in metrics.items():
             context.metric(f"validation.{name}", metric, step=c.step)
-        gain = value - c.best_value if self.objective.higher_is_better else c.best_value - value
-        if c.best_step < 0 or gain > 0 or (gain == 0 and metrics["loss"] <= c.best_loss):
+        if self._is_better(value, metrics["loss"]):
             c.best_step, c.best_value, c.best_loss, c.waited = c.step, value, metrics["loss"], 0
             self.metrics = metrics
             self.best = {name: tensor.clone() for name, tensor in self.judged.state_dict().items()}
         else:
             c.waited += 1
         c.finished = self._is_over() or 0 < self.recipe.patience <= c.waited
+
+    def _is_better(self, value: float, loss: float) -> bool:
+        c = self.counters
+        if c.best_step < 0:
+            return True
+        if self.recipe.choose_by == "metric" and value != c.best_value:
+            return (value > c.best_value) == self.objective.higher_is_better
+        return loss <= c.best_loss
 
     def _say(self, context: Context, loss: float) -> None:
         c = self.counters

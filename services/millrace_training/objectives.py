@@ -121,7 +121,7 @@ class LanguageObjective:
     primary, higher_is_better = "bits_per_character", False
 
     def __init__(
-        self, train: Array, validation: Array, *, num_characters: int, context_length: int, batch_size: int, seed: int,
+        self, train: Array, validation: Array, *, num_characters: int, max_context: int, batch_size: int, seed: int,
         device: torch.device,
     ) -> None:  # fmt: skip
         """See `Objective`.
@@ -131,35 +131,35 @@ class LanguageObjective:
             num_characters: In the validation split's texts: what bits are divided by.
         """
         for name, stream in (("train", train), ("validation", validation)):
-            if len(stream) < context_length + 2:
+            if len(stream) < max_context + 2:
                 raise errors.InvalidSpec(
-                    f"A context of {context_length} tokens does not fit into the {name} split, which has {len(stream)}.",
-                    field="arguments.context_length", remedy="Shorten the context, or give more text.",
+                    f"A context of {max_context} tokens does not fit into the {name} split, which has {len(stream)}.",
+                    field="arguments.max_context", remedy="Shorten the context, or give more text.",
                 )  # fmt: skip
         self.train, self.validation = train, validation
-        self.context_length, self.examples_per_step = context_length, batch_size
-        self.steps_per_epoch = max(1, len(train) // (context_length * batch_size))
+        self.max_context, self.examples_per_step = max_context, batch_size
+        self.steps_per_epoch = max(1, len(train) // (max_context * batch_size))
         self._num_characters, self._seed, self._device = num_characters, seed, device
 
     def loss(self, model: Architecture, *, step: int) -> Tensor:
         random = np.random.default_rng((self._seed, step))
-        starts = random.integers(0, len(self.train) - self.context_length, size=self.examples_per_step)
-        windows = self._windows(self.train, starts, self.context_length + 1)
+        starts = random.integers(0, len(self.train) - self.max_context, size=self.examples_per_step)
+        windows = self._windows(self.train, starts, self.max_context + 1)
         return _next_token_loss(model, windows).mean()
 
     def evaluate(self, model: Architecture) -> dict[str, float]:
         """Windows overlap by half and only what is new is counted, so that every token has a context to speak of."""
-        half = self.context_length // 2
+        half = self.max_context // 2
         length = len(self.validation)
         # The last window starts where it still fits whole; `fresh` says from where its tokens were not yet counted.
-        starts = [*range(0, length - self.context_length - 1, half), length - self.context_length - 1]
+        starts = [*range(0, length - self.max_context - 1, half), length - self.max_context - 1]
         nats, counted = 0.0, 1
         for i in range(0, len(starts), 16):
             group = np.array(starts[i : i + 16])
-            losses = _next_token_loss(model, self._windows(self.validation, group, self.context_length + 1)).double()
+            losses = _next_token_loss(model, self._windows(self.validation, group, self.max_context + 1)).double()
             for start, row in zip(group.tolist(), losses, strict=True):
                 nats += row[counted - start - 1 :].sum().item()
-                counted = start + self.context_length + 1
+                counted = start + self.max_context + 1
         bits = nats / math.log(2)
         return {"bits_per_character": bits / self._num_characters, "loss": nats / (counted - 1)}
 

@@ -156,10 +156,10 @@ def _language(
     train, _ = tokenize(dataset, "train", tokenizer, directory / "train.tokens")
     validation, num_characters = tokenize(dataset, "validation", tokenizer, directory / "validation.tokens")
     length = recipe.arguments.get(
-        "context_length", arguments_class(recipe.architecture).model_fields["context_length"].default
+        "max_context", arguments_class(recipe.architecture).model_fields["max_context"].default
     )
     objective = LanguageObjective(
-        train, validation, num_characters=num_characters, context_length=length, batch_size=recipe.batch_size,
+        train, validation, num_characters=num_characters, max_context=length, batch_size=recipe.batch_size,
         seed=seed, device=device,
     )  # fmt: skip
     return Problem(
@@ -190,7 +190,7 @@ def _prompts(tokenizer: CharTokens, stream: Array) -> pa.RecordBatch:
 
 
 def _language_cases(model: Gpt, objective: LanguageObjective) -> list[tuple[Tensor, ...]]:
-    tokens = torch.from_numpy(objective.validation[: min(objective.context_length, 48)].astype(np.int64))
+    tokens = torch.from_numpy(objective.validation[: min(objective.max_context, 48)].astype(np.int64))
     empty = model.inputs[1].example({"batch": 1, "past": 0})
     with torch.no_grad():
         _, cache = model(tokens[None, :7], empty)

@@ -14,6 +14,8 @@ class Recipe:
     Attributes:
         epochs, steps: One of them counts: steps unless it is 0.
         evaluate_every: Steps between evaluations; 0: once an epoch.
+        choose_by: What picks the state that is kept: the task's metric, or the loss where validation rows are so few that
+            a metric of whole rows is mostly luck.
         cooldown: Share of training, at its end, in which the learning rate falls to zero.
     """
 
@@ -33,12 +35,13 @@ class Recipe:
     augment: Literal["none", "jitter"] = "none"
     ema: float = 0.0
     patience: int = 0
+    choose_by: Literal["metric", "loss"] = "metric"
 
 
 RECIPES: Mapping[str, Recipe] = {
     "tabular_classification": Recipe(
         architecture="mlp@1", arguments={"width": 128, "depth": 2, "dropout": 0.2, "linear_skip": True},
-        epochs=60, batch_size=64, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.05, ema=0.98,
+        epochs=60, batch_size=64, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.05, ema=0.98, choose_by="loss",
     ),
     "tabular_regression": Recipe(
         architecture="mlp@1", arguments={"width": 128, "depth": 2, "dropout": 0.1, "linear_skip": True},
@@ -52,7 +55,7 @@ RECIPES: Mapping[str, Recipe] = {
         architecture="text_encoder@1", epochs=8, batch_size=32, learning_rate=3e-3, weight_decay=0.0,
     ),
     "language_modelling": Recipe(
-        architecture="gpt@1", arguments={"layers": 4, "width": 192, "heads": 6, "context_length": 256, "dropout": 0.1},
+        architecture="gpt@1", arguments={"layers": 4, "width": 192, "heads": 6, "max_context": 256, "dropout": 0.1},
         steps=1500, max_seconds=285.0, evaluate_every=250, batch_size=16, optimizer="muon", learning_rate=0.01,
         weight_decay=0.05, warmup=0.02, cooldown=0.6,
     ),

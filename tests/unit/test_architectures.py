@@ -25,7 +25,7 @@ CASES: dict[str, dict[str, Any]] = {
         "num_outputs": 3, "word_buckets": 50, "char_buckets": 60, "vocabulary": 40, "width": 16, "heads": 2,
         "bag_width": 4,
     },
-    "gpt@1": {"num_tokens": 11, "context_length": 12, "layers": 2, "width": 16, "heads": 2},
+    "gpt@1": {"num_tokens": 11, "max_context": 12, "layers": 2, "width": 16, "heads": 2},
 }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ class GptArguments(Arguments):
     """`gpt@1`: a decoder-only Transformer."""
 
     num_tokens: int = Field(ge=2, description="Size of the vocabulary.")
-    context_length: int = Field(default=256, ge=2, le=65_536, description="Longest sequence it is trained on.")
+    max_context: int = Field(default=256, ge=2, le=65_536, description="Longest sequence it is trained on.")
     layers: int = Field(default=4, ge=1, le=128)
     width: int = Field(default=192, ge=8, le=16_384)
     heads: int = Field(default=6, ge=1, le=128)

@@ -77,12 +77,12 @@ class Gpt(Architecture):
         return F.linear(rms_norm(x_BTD), weight_VD)
 
     def flops_per_example(self) -> int:
-        """Of one sequence of `context_length` tokens, the upper triangle of attention counted too."""
+        """Of one sequence of `max_context` tokens, the upper triangle of attention counted too."""
         a = self._arguments
         return (
-            a.layers * block_flops(width=a.width, time=a.context_length) + 2 * a.context_length * a.width * a.num_tokens
+            a.layers * block_flops(width=a.width, time=a.max_context) + 2 * a.max_context * a.width * a.num_tokens
         )
 
     def activations_per_example(self) -> int:
         a = self._arguments
-        return a.context_length * (a.layers * 24 * a.width + 2 * a.num_tokens)
+        return a.max_context * (a.layers * 24 * a.width + 2 * a.num_tokens)
