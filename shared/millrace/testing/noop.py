@@ -1,0 +1,57 @@
+"""The `noop` stage kind: waits, fails or plans on request, and does nothing else. For tests and measurements of the lifecycle."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from millrace import errors
+from millrace.contracts.events import StageOutputs
+from millrace.contracts.stages import Port, StageConfig, StageKind
+from millrace.runtime.stage import Context, Inputs, Results, outputs
+
+SLICE_S = 0.05
+
+
+class NoopConfig(StageConfig):
+    """What it should pretend."""
+
+    sleep_s: float = Field(default=0.0, ge=0, description="How long each task takes.")
+    num_tasks: int = Field(default=1, ge=1, description="How many tasks its plan has.")
+    fail: str = Field(default="", description="Message of the error that it raises; empty: none.")
+    metric: float = Field(default=0.0, description="Reported as the metric `value`.")
+
+
+NOOP = StageKind(
+    name="noop",
+    caption="Does nothing, for tests and measurements.",
+    service="functions",
+    module="millrace.testing.noop",
+    config=NoopConfig,
+    inputs={"after": Port(type="any", optional=True, auto=False)},
+    outputs={},
+)
+
+
+def plan(context: Context, config: NoopConfig, inputs: Inputs) -> Sequence[dict[str, Any]]:  # noqa: ARG001
+    return [{"number": n} for n in range(config.num_tasks)]
+
+
+def work(context: Context, config: NoopConfig, inputs: Inputs, task: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
+    if config.fail:
+        raise errors.InvalidData(config.fail, field="fail", remedy="Leave `fail` empty.")
+    end = time.monotonic() + config.sleep_s
+    while (left := end - time.monotonic()) > 0:
+        context.progress(config.sleep_s - left, config.sleep_s, unit="s")
+        time.sleep(min(left, SLICE_S))
+    return {"number": task["number"]}
+
+
+def merge(context: Context, config: NoopConfig, inputs: Inputs, results: Results) -> StageOutputs:  # noqa: ARG001
+    numbers = [r["number"] for r in results]
+    return outputs(
+        {}, summary={"tasks": len(numbers), "in_order": numbers == sorted(numbers)}, metrics={"value": config.metric}
+    )
