@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -35,6 +37,7 @@ def fetch_package(store: Store, ref: ArtifactRef, *, cache: Path) -> Path:
         )
     root = cache / ref.digest
     _bring(store, entries[CARD], root)
+    os.utime(root)  # how eviction knows that it is wanted
     for path in sorted(named_files(read_card(root)) & entries.keys()):
         _bring(store, entries[path], root)
     return root
@@ -48,10 +51,11 @@ def named_files(card: ModelCard) -> set[str]:
     return named
 
 
-def evict(cache: Path, *, keep: Collection[str]) -> None:
-    """Remove packages of models that no endpoint names any more."""
+def evict(cache: Path, *, keep: Collection[str], min_age_s: float = 3600) -> None:
+    """Remove packages that this server does not want and that nobody asked for lately: servers of a home share it."""
+    newest = time.time() - min_age_s
     for path in cache.iterdir() if cache.is_dir() else ():
-        if path.name not in keep:
+        if path.name not in keep and path.stat().st_mtime < newest:
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -46,6 +46,7 @@ class Reconciler:
         self._retire = retire
         self._wake = threading.Event()
         self._attempts: dict[tuple[str, int], int] = {}
+        self._refused: set[str] = set()
         self.has_looked = threading.Event()
 
     def wake(self) -> None:
@@ -83,7 +84,9 @@ class Reconciler:
         try:
             return EndpointDesired.model_validate(ref.target)
         except ValidationError:
-            log.error("endpoint_ref_refused", ref=ref_name)
+            if ref.nonce not in self._refused:
+                self._refused.add(ref.nonce)
+                log.error("endpoint_ref_refused", ref=ref_name)
             return None
 
     def _is_due(self, desired: EndpointDesired) -> bool:

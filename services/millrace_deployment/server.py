@@ -52,7 +52,7 @@ class ModelServer:
         self._store = store
         self._bus = bus
         self._listener = listener
-        self._cache = settings.home / "cache" / "served" / self.id
+        self._cache = settings.home / "cache" / "served"
         self._stop = threading.Event()
         self._reporter = Reporter(bus, server=self.id, url=self.url, tenant=settings.tenant)
         self._reconciler = Reconciler(store, self.registry, self._reporter, load=self._load, retire=self._retire)
@@ -103,7 +103,10 @@ class ModelServer:
             thread.join(timeout=5)
 
     def _listen(self) -> None:
-        self._bus.listen(SIGNALS, lambda _key, _payload: self._reconciler.wake(), stop=self._stop)
+        try:
+            self._bus.listen(SIGNALS, lambda _key, _payload: self._reconciler.wake(), stop=self._stop)
+        except errors.MillraceError as error:  # refused credentials: the refs are looked at all the same
+            log.error("signals_unheard", reason=str(error))
 
     def _load(self, desired: EndpointDesired) -> Served:
         """Bring the model here, load it and warm it. Imports its runtime with the first: an idle server stays small."""
