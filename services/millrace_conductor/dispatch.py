@@ -83,6 +83,7 @@ def build_command(tx: Transaction, run: RunState, task: TaskState, stores: Store
         outputs=spec.outputs,
         env=spec.env,
         seed=run.graph.seed,
+        cpu=spec.resources.cpu,
         timeout_s=spec.timeout_s,
         trace=_trace(tx, run.run_id),
     )

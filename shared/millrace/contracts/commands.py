@@ -62,6 +62,7 @@ class ExecuteAttempt(Contract):
     start_deadline_s: float = Field(
         default=0, ge=0, description="0: none. Runs only while the class has live capacity."
     )
+    cpu: float = Field(default=1, gt=0, description="Cores that the stage asks for; its child may use as many threads.")
     timeout_s: float | None = Field(default=None, gt=0, description="Hard limit of one attempt.")
     trace: dict[str, str] = Field(default_factory=dict, description="W3C trace context headers.")
 
