@@ -43,10 +43,11 @@ def baseline(dataset: Path, predictions: Path | None = None) -> dict[str, Any]:
     return result
 
 
-def _split(dataset: Path, name: str) -> tuple[npt.NDArray[np.float32], Strings]:
+def _split(dataset: Path, name: str) -> tuple[npt.NDArray[np.float64], Strings]:
+    """Images (N, 64) from 0 to 1, and labels (N,)."""
     table = _table(dataset, name)
-    images = np.stack(table["image"].to_numpy()) / np.float32(16)
-    return images, np.array(table["label"].to_pylist())
+    images = np.stack(table["image"].to_numpy()).astype(np.float64) / 16
+    return images, np.array(table["label"].to_pylist(), dtype=np.str_)
 
 
 def _table(dataset: Path, name: str) -> pa.Table:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from pathlib import Path
 
-from make_data import PATH, make_data
 from millrace.cli.__main__ import main
 
-PIPELINE = Path(__file__).parent / "pipeline.yaml"
-
+HERE = Path(__file__).parent
 
 if __name__ == "__main__":
-    if not PATH.exists():
-        make_data()
-    sys.exit(main(["run", str(PIPELINE), *sys.argv[1:]]))
+    if not list(HERE.glob("data/*.parquet")):
+        runpy.run_path(str(HERE / "make_data.py"), run_name="__main__")
+    sys.exit(main(["run", str(HERE / "pipeline.yaml"), *sys.argv[1:]]))

@@ -89,7 +89,7 @@ def _divide(
 ) -> tuple[Rows, int]:
     """Find duplicates and give every other row its split; return the rows and the number of duplicates."""
     low, high = read_keys(parts)
-    keep = first_of_each(low, high)[0] if config.dedup else np.ones(len(low), dtype=np.bool_)
+    keep = first_of_each(low, high)[0] if _drops_duplicates(plan, config) else np.ones(len(low), dtype=np.bool_)
     if not keep.any():
         rules = ", ".join(f"{rule} ({count})" for rule, count in repairs.removed.items() if count) or "none was read"
         raise errors.InvalidData(f"No row is left: {rules}.", remedy="Check the null policies and the columns' types.")
@@ -116,6 +116,12 @@ def _divide(
     return Rows(parts=parts, source=source, codes=codes, pieces=pieces, text=text), int((~keep).sum())
 
 
+def _drops_duplicates(plan: CleaningPlan, config: CleanConfig) -> bool:
+    if config.dedup is not None:
+        return config.dedup
+    return any(c.type not in ("category", "integer", "boolean", "timestamp") for c in plan.with_role("feature"))
+
+
 def _classes(parts: Sequence[Path], plan: CleaningPlan, keep: np.ndarray[Any, np.dtype[np.bool_]]) -> Ints | None:
     """Class codes of the rows that stay, if there is one category target; and the check that it has classes."""
     result = None
@@ -124,19 +130,30 @@ def _classes(parts: Sequence[Path], plan: CleaningPlan, keep: np.ndarray[Any, np
         if column.type != "category":
             continue
         chunks = [batch.column(0) for batch in read_parts(parts, columns=[column.name])]
-        encoded = pa.chunked_array(chunks, pa.string()).combine_chunks().filter(pa.array(keep)).dictionary_encode()
+        values = pa.chunked_array(chunks, pa.string()).combine_chunks()
+        encoded = values.filter(pa.array(keep)).dictionary_encode()
         labels = [label for label in encoded.dictionary.to_pylist() if label is not None]
         if len(labels) < 2:
-            raise errors.InvalidData(
-                f"The target {column.name!r} has one class only: {labels}." if labels else f"{column.name!r} is empty.",
-                remedy="Classification needs at least two; check that `target` names the right column.",
-                field="with.target",
-            )
+            raise _one_class(column.name, labels, num_before=pc.count_distinct(values).as_py())
         # By label, not by appearance, so that the order of rows does not move a cut.
         ranks = np.argsort(np.argsort(np.array(labels, dtype=object)))
         codes = encoded.indices.fill_null(len(labels)).to_numpy(zero_copy_only=False)
         result = np.append(ranks, len(labels))[codes].astype(np.int64)
     return result if len(targets) == 1 else None
+
+
+def _one_class(name: str, labels: Sequence[str], *, num_before: int) -> errors.InvalidData:
+    if num_before > 1:
+        return errors.InvalidData(
+            f"Of the {num_before} classes of {name!r} only {labels} is left after rows with equal features were removed.",
+            remedy="Say `dedup: false` if they are separate observations.",
+            field="with.dedup",
+        )
+    return errors.InvalidData(
+        f"The target {name!r} has one class only: {', '.join(labels) or 'null'}.",
+        remedy="Classification needs at least two; check that `target` names the right column.",
+        field="with.target",
+    )
 
 
 def _moments(parts: Sequence[Path], plan: CleaningPlan, name: str) -> Ints:

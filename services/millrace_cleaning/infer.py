@@ -69,7 +69,7 @@ def make_plan(scans: Mapping[str, ColumnScan], *, config: CleanConfig) -> Cleani
             )
         columns.append(_plan_column(name, types[name], role, scan, config))
     plan = CleaningPlan(columns=tuple(columns), warnings=tuple(warnings))
-    check_task(config.task, {c.name: (c.type, c.role) for c in plan.columns})
+    check_task(config.task, {c.name: (c.type, c.role) for c in plan.columns}, notes=warnings)
     return plan
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from millrace import errors
 from millrace.contracts.schema import TASK_KINDS, ColumnType, Role
@@ -68,8 +68,11 @@ def _is_id(name: str, type_: ColumnType, scan: ColumnScan) -> bool:
     return type_ == "text" and num_strings == scan.rows and scan.words == num_strings and scan.chars <= 64 * num_strings
 
 
-def check_task(task: str, columns: Mapping[str, tuple[ColumnType, Role]]) -> None:
+def check_task(task: str, columns: Mapping[str, tuple[ColumnType, Role]], *, notes: Sequence[str] = ()) -> None:
     """Check that the roles a task needs are filled, with columns of a fitting type.
+
+    Args:
+        notes: Why columns were set aside.
 
     Raises:
         InvalidData: A role is not filled, or by a column of the wrong type.
@@ -79,7 +82,7 @@ def check_task(task: str, columns: Mapping[str, tuple[ColumnType, Role]]) -> Non
         by_role.setdefault(role, []).append(name)
     if not by_role.get("feature"):
         raise errors.InvalidData(
-            "No column is left to learn from.",
+            " ".join(["No column is left to learn from.", *notes]),
             remedy=f"Name some in `features`; the data has {', '.join(columns)}.",
             field="with.features",
         )

@@ -102,8 +102,10 @@ class CleanConfig(StageConfig):
     ignore: Names = Field(default=(), description="Columns that are kept but never learned from.")
     columns: dict[str, ColumnConfig] = Field(default_factory=dict)
     split: SplitConfig = SplitConfig()
-    dedup: bool = Field(
-        default=True, description="Keep the first of rows with equal features. Without it, equal rows share a split."
+    dedup: bool | None = Field(
+        default=None,
+        description="Keep only the first of rows with equal features. Default: true, unless all features are categories, "
+        "integers, booleans or timestamps, where equal rows are usually separate observations. If kept, they share a split.",
     )
     on_null_target: Literal["drop", "fail"] = "drop"
     on_unparseable: BadValuePolicy = "nullify"

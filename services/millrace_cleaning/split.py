@@ -34,18 +34,22 @@ def split_randomly(
         InvalidData: Too few rows to fill every split.
     """
     first, unit_of_row = first_of_each(low, high)
-    units_low, units_high = low[first], high[first]
-    strata = np.zeros(len(units_low), dtype=np.int64) if classes is None else classes[first]
-    order = np.lexsort((units_high, seeded_order(units_low, seed=seed), strata))
+    strata = np.zeros(int(first.sum()), dtype=np.int64) if classes is None else classes[first]
+    order = np.lexsort((high[first], seeded_order(low[first], seed=seed), strata))
+    size_of_unit = np.bincount(unit_of_row, minlength=len(order))
+    sizes = size_of_unit[order]
     codes = np.full(len(order), SPLITS.index("test"), dtype=np.int8)
-    sizes = np.unique(strata, return_counts=True)[1]
-    begin = 0
-    for end in np.cumsum(sizes).tolist():
-        end_train, end_validation = _cuts(begin, end, fractions)
-        end_train = max(end_train, 1)  # a class that training never sees cannot be learned
-        codes[order[begin : begin + max(end_train, end_validation)]] = SPLITS.index("validation")
-        codes[order[begin : begin + end_train]] = SPLITS.index("train")
-        begin = end
+    begin = rows_before = 0
+    for end in np.cumsum(np.unique(strata, return_counts=True)[1]).tolist():
+        middles = np.cumsum(sizes[begin:end]) - sizes[begin:end] / 2
+        num_rows = int(sizes[begin:end].sum())
+        end_train, end_validation = _cuts(rows_before, rows_before + num_rows, fractions)
+        members = order[begin:end]
+        codes[members[middles < end_validation]] = SPLITS.index("validation")
+        codes[members[middles < end_train]] = SPLITS.index("train")
+        codes[members[0]] = SPLITS.index("train")  # a class that training never sees cannot be learned
+        begin, rows_before = end, rows_before + num_rows
+    _fill_empty(codes, size_of_unit, fractions)
     result: Codes = codes[unit_of_row]
     _check_filled(result, fractions, units="distinct rows", num_units=len(order))
     return result
@@ -123,7 +127,7 @@ def _by_midpoint(sizes: Ints, fractions: Mapping[SplitName, float]) -> Codes:
 
 
 def _fill_empty(codes: Codes, sizes: Ints, fractions: Mapping[SplitName, float]) -> None:
-    """Give a split that got no group the smallest one of the split with the most groups."""
+    """Give a split that got no unit the smallest one of the split with the most units."""
     for code, name in enumerate(SPLITS):
         if fractions[name] and not (codes == code).any():
             counts = np.bincount(codes, minlength=len(SPLITS))
