@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from millrace.bus import Bus
 from millrace.bus.connect import connect
 from millrace.contracts.base import Contract
 from millrace.contracts.commands import ExecuteAttempt
-from millrace.contracts.events import AttemptEvent, Event, decode
+from millrace.contracts.events import Event, decode
 from millrace.contracts.ids import attempt_id, new_run_id
 from millrace.settings import Settings
 
@@ -46,6 +46,10 @@ class Factory:
     events: queue.Queue[Event] = field(default_factory=queue.Queue)
     signals: queue.Queue[tuple[str, dict[str, Any]]] = field(default_factory=queue.Queue)
     process: subprocess.Popen[bytes] | None = None
+
+    def hear(self, batch: Sequence[Event]) -> None:
+        for event in batch:
+            self.events.put(event)
 
     def start(self) -> None:
         command = [sys.executable, "-m", "millrace.runtime.service", "worker", "probe", "functions", "--classes", "cpu"]
@@ -102,7 +106,7 @@ def running_factory(settings: Settings, **env: str) -> Iterator[Factory]:
     factory.bus.declare("test", ["attempt.#"])
     threads = [
         threading.Thread(target=factory.bus.subscribe, args=("test", ["attempt.#"]), kwargs={
-            "on_batch": lambda batch: [factory.events.put(event) for event in batch], "stop": stop}),
+            "on_batch": factory.hear, "stop": stop}),
         threading.Thread(target=factory.bus.listen, args=(["worker.#", "attempt.#"],), kwargs={
             "on_signal": lambda key, payload: factory.signals.put((key, payload)), "stop": stop}),
     ]  # fmt: skip

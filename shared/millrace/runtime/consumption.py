@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from celery.exceptions import Reject
@@ -18,6 +18,7 @@ Deliver = Callable[[Mapping[str, Any], bool], bool]
 """Takes a command's JSON and whether it was delivered before; True acknowledges it, False leaves it to the broker."""
 
 _FLUSH_S = 0.05
+"""Celery hands an acknowledgement to its loop just after the task has returned."""
 
 
 class _Consumer(Consumer):  # type: ignore[misc]  # celery ships no types
@@ -69,10 +70,10 @@ class Consumption:
     def shut_down(self) -> None:
         """Let `run` return; the slots are idle by now. May be called from any thread."""
         consumer = self._controller.consumer
-        flushed = threading.Event()
-        # A loop's acknowledgements are its next turn's; one turn later they are on the wire.
-        threading.Event().wait(_FLUSH_S)
-        consumer.call_soon(flushed.set)
-        flushed.wait(timeout=1)
-        consumer.call_soon(partial(setattr, state, "should_stop", 0))
+        if consumer.hub is not None:  # a loop sends acknowledgements in its next turn: let that turn pass
+            flushed = threading.Event()
+            time.sleep(_FLUSH_S)
+            consumer.call_soon(flushed.set)
+            flushed.wait(timeout=1)
         state.should_stop = 0
+        consumer.call_soon(int)  # wakes the loop, which looks at `should_stop`

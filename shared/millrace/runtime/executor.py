@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 import shutil
 import threading
 from collections import OrderedDict
@@ -21,22 +21,16 @@ from millrace.bus import Bus
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import (
-    AttemptEvent,
-    AttemptFailed,
     AttemptStarted,
-    AttemptSucceeded,
     AttemptUndeliverable,
     AttemptYielded,
-    ErrorInfo,
-    Event,
     Holder,
-    event_type,
-    make_event,
 )
+from millrace.contracts.ids import DEFAULT_TENANT
 from millrace.contracts.stages import FUNCTION_KIND, installed_kinds
 from millrace.contracts.views import SignalView
-from millrace.errors import to_payload
 from millrace.runtime import metrics
+from millrace.runtime.announcer import Announcer, failed, outcome_name, subject, terminal
 from millrace.runtime.attempt import Attempt, Ending, StopReason
 from millrace.runtime.child import settings_values
 from millrace.runtime.launcher import Launched, Launcher
@@ -49,9 +43,6 @@ StoreOf = Callable[[str], Store]
 
 MAX_STOPPED = 10_000
 """Orders to stop that are remembered, for commands that arrive after them."""
-
-PUBLISH_PAUSE_S = (0.2, 5.0)
-"""First and longest wait before an event is published again."""
 
 
 @dataclass(slots=True)
@@ -84,6 +75,7 @@ class Executor:
         self._resource_class = resource_class
         self._num_threads = num_threads
         self._bus = bus
+        self._announcer = Announcer(bus, worker_id)
         self._store_of = store_of
         self._launcher = launcher
         self._workdir = workdir
@@ -93,7 +85,6 @@ class Executor:
         self._idle = threading.Condition(self._lock)
         self._stopped: OrderedDict[tuple[str, int, str | None], None] = OrderedDict()
         self._is_draining = False
-        self._abandoned = threading.Event()
 
     # --- one delivery, in its slot's thread
 
@@ -114,26 +105,33 @@ class Executor:
         except Exception as error:
             bound.exception("attempt_broke")
             lost = errors.WorkerLost(f"Worker {self._worker_id} failed: {type(error).__name__}: {error}.")
-            return self._announce(command, _failed(command, holder, Ending(error=lost), None))
+            return self._announcer.announce(command, failed(command, holder, Ending(error=lost), None))
         finally:
             self._let_go(holder)
 
     def _execute(self, command: ExecuteAttempt, held: _Held) -> bool:
         holder = held.holder
         if self._is_draining:
-            return self._announce(command, AttemptYielded(**_subject(command, holder)))
-        started = AttemptStarted(**_subject(command, holder), device=self._device, code_digest=self._digest(command))
-        if not self._announce(command, started):
+            return self._announcer.announce(command, AttemptYielded(**subject(command, holder)))
+        started = AttemptStarted(**subject(command, holder), device=self._device, code_digest=self._digest(command))
+        if not self._announcer.announce(command, started):
             return False
         with metrics.busy(command.kind):
             attempt, ending = self._run(command, held)
-        metrics.count_attempt(command.kind, _outcome_name(ending), ending.duration_s)
+        metrics.count_attempt(command.kind, outcome_name(ending), ending.duration_s)
+        try:
+            return self._conclude(command, holder, attempt, ending)
+        finally:
+            attempt.log.remove()
+
+    def _conclude(self, command: ExecuteAttempt, holder: Holder, attempt: Attempt, ending: Ending) -> bool:
+        """Announce how it ended. A cancelled attempt ends without a word: who cancelled it has gone on."""
         if ending.stopped == "cancelled":
             log.info("attempt_stopped", attempt=command.attempt_id)
             return True
         if ending.stopped == "yielded":
-            return self._announce(command, AttemptYielded(**_subject(command, holder)))
-        return self._announce(command, _terminal(command, holder, ending, self._keep_log(command, attempt)))
+            return self._announcer.announce(command, AttemptYielded(**subject(command, holder)))
+        return self._announcer.announce(command, terminal(command, holder, ending, self._keep_log(command, attempt)))
 
     def _run(self, command: ExecuteAttempt, held: _Held) -> tuple[Attempt, Ending]:
         launched, modules = self._launch(command)
@@ -152,7 +150,7 @@ class Executor:
                 "settings": settings_values(self._settings),
                 "workdir": str(directory),
                 "device": self._device,
-                "num_threads": self._num_threads,
+                "num_threads": max(self._num_threads, min(int(command.cpu), os.cpu_count() or 1)),
             }
             return attempt, attempt.run(request)
         finally:
@@ -174,8 +172,6 @@ class Executor:
         except errors.MillraceError as error:
             log.warning("log_not_kept", attempt=command.attempt_id, reason=str(error))
             return None
-        finally:
-            attempt.log.remove()
 
     def _refuse(self, body: Mapping[str, Any], invalid: ValidationError) -> bool:
         """Say that a command cannot be read, if it says at least whose it is; either way it is done with."""
@@ -190,7 +186,7 @@ class Executor:
             )  # fmt: skip
         except (KeyError, TypeError, ValidationError):
             return True
-        return self._publish(_event(data, self._worker_id, tenant=str(body.get("tenant", "default"))))
+        return self._announcer.publish(data, tenant=str(body.get("tenant", DEFAULT_TENANT)))
 
     # --- what others ask of it
 
@@ -218,7 +214,7 @@ class Executor:
 
     def abandon(self) -> None:
         """Stop waiting for a broker that does not answer; unconfirmed commands go back to it."""
-        self._abandoned.set()
+        self._announcer.abandon()
 
     def wait_idle(self, timeout_s: float) -> bool:
         with self._lock:
@@ -268,59 +264,3 @@ class Executor:
         }  # fmt: skip
         view = SignalView.model_validate(signal)
         self._bus.signal(f"attempt.{command.run_id}.{kind}", view.model_dump(mode="json"))
-
-    def _announce(self, command: ExecuteAttempt, data: AttemptEvent) -> bool:
-        traceparent = command.trace.get("traceparent", "")
-        return self._publish(_event(data, self._worker_id, tenant=command.tenant, traceparent=traceparent))
-
-    def _publish(self, event: Event) -> bool:
-        """Publish until confirmed, under one id; False if this worker must leave before the broker has answered."""
-        pause_s, longest_s = PUBLISH_PAUSE_S
-        while True:
-            try:
-                self._bus.publish([event])
-                return True
-            except errors.MillraceError as error:
-                log.warning("event_waits", type=event.type, event_id=event.id, reason=str(error))
-            if self._abandoned.wait(pause_s):
-                return False
-            pause_s = min(pause_s * 2, longest_s)
-
-
-def _event(data: AttemptEvent, worker_id: str, *, tenant: str, traceparent: str = "") -> Event:
-    """The event of a holder: its id is derived, so that announcing twice is saying the same thing again."""
-    named = f"{data.holder.attempt_id}/{data.holder.nonce}/{event_type(type(data))}"
-    return make_event(
-        data, source=f"worker/{worker_id}", subject=data.run_id, tenant=tenant, traceparent=traceparent,
-        id="evt_" + hashlib.sha256(named.encode()).hexdigest()[:32],
-    )  # fmt: skip
-
-
-def _subject(command: ExecuteAttempt, holder: Holder) -> dict[str, Any]:
-    return {
-        "run_id": command.run_id, "stage": command.stage, "phase": command.phase, "index": command.index,
-        "round": command.round, "holder": holder,
-    }  # fmt: skip
-
-
-def _terminal(command: ExecuteAttempt, holder: Holder, ending: Ending, logs: ArtifactRef | None) -> AttemptEvent:
-    outcome = dict(ending.outcome or {})
-    if outcome.pop("type", "") == "succeeded":
-        return AttemptSucceeded(
-            **_subject(command, holder), **outcome, logs=logs, duration_s=ending.duration_s,
-            peak_memory_bytes=ending.peak_memory_bytes,
-        )  # fmt: skip
-    return _failed(command, holder, ending, logs)
-
-
-def _failed(command: ExecuteAttempt, holder: Holder, ending: Ending, logs: ArtifactRef | None) -> AttemptFailed:
-    payload = to_payload(ending.error) if ending.error else (ending.outcome or {})["error"]
-    return AttemptFailed(
-        **_subject(command, holder), error=ErrorInfo.model_validate(payload), logs=logs, duration_s=ending.duration_s
-    )
-
-
-def _outcome_name(ending: Ending) -> str:
-    if ending.stopped:
-        return ending.stopped
-    return "succeeded" if ending.outcome and ending.outcome.get("type") == "succeeded" else "failed"

@@ -54,10 +54,18 @@ class Worker:
         kinds = [k for k in installed_kinds().values() if k.service in services]
         self._digests = code_digests(kinds)
         self._announce = threading.Event()
-        self._has_left = threading.Event()
+        self._is_idle = threading.Event()
 
     def run(self) -> None:
-        """Consume until `stop` is set, then drain: running attempts get their grace, then they are handed back."""
+        """Consume until `stop` is set, then drain: running attempts get their grace, then they are handed back.
+
+        Raises:
+            Unauthorized: The broker refuses the credentials. While it does not answer, the worker waits for it.
+        """
+        try:
+            self._bus.check()
+        except errors.Unavailable as error:
+            log.warning("broker_awaited", reason=str(error))
         settings, process = self._settings, self._process
         num_threads = max(1, (os.cpu_count() or 1) // process.slots)
         launcher = Launcher(env={**_thread_limits(num_threads), **process.env}, warm_s=settings.warm_s)
@@ -86,7 +94,7 @@ class Worker:
                 consumption.run()
             finally:
                 self.stop.set()
-                self._has_left.set()
+                self._is_idle.set()
                 self._announce.set()
                 for thread in threads:
                     thread.join(timeout=YIELD_S)
@@ -100,10 +108,12 @@ class Worker:
 
     def _beat(self, executor: Executor, consumption: Consumption, launcher: Launcher) -> None:
         """Say that this process lives, and who holds what; now and then, and whenever asked."""
-        consumption.is_ready.wait()
+        while not consumption.is_ready.wait(timeout=1):
+            if self._is_idle.is_set():
+                return
         self.is_ready.set()
         log.info("worker_ready", worker=self.id, services=self._services, resource_class=self._process.resource_class)
-        while not self._has_left.is_set():
+        while not self._is_idle.is_set():
             self._bus.signal(f"worker.{self.id}.heartbeat", self._heartbeat(executor))
             launcher.let_idle_go()
             self._announce.wait(self._settings.heartbeat_s)
@@ -129,11 +139,11 @@ class Worker:
             if payload.get("announce"):
                 self._announce.set()
 
-        self._bus.listen([f"control.worker.{self.id}", "control.all"], on_signal, stop=self._has_left)
+        self._bus.listen([f"control.worker.{self.id}", "control.all"], on_signal, stop=self._is_idle)
 
     def _drain(self, executor: Executor, consumption: Consumption) -> None:
         self.stop.wait()
-        if self._has_left.is_set():
+        if self._is_idle.is_set():
             return
         log.info("worker_draining", worker=self.id, attempts=len(executor.holders))
         executor.drain()
@@ -144,6 +154,7 @@ class Worker:
             if not executor.wait_idle(YIELD_S):
                 executor.abandon()
                 executor.wait_idle(YIELD_S)
+        self._is_idle.set()
         consumption.shut_down()
 
 
