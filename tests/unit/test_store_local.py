@@ -131,3 +131,8 @@ def test_a_file_url_names_the_folder_literally(tmp_path: Path) -> None:
     folder = tmp_path / "100% #mine"
     open_store(Settings(home=tmp_path, store_url=f"file://{folder}")).put_bytes(b"x")
     assert len(_files(folder)) == 1
+
+
+def test_a_local_store_does_not_import_the_s3_client() -> None:
+    code = "import sys, millrace.store.connect; print('minio' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

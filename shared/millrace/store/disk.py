@@ -23,7 +23,7 @@ STALE_S = 24 * 3600.0
 
 @contextlib.contextmanager
 def translated(action: str, path: Path) -> Iterator[None]:
-    """Turn an OSError into ResourceExhausted, Unauthorized, InvalidInput or Unavailable that names the path and what to do."""
+    """Turn an OSError into ResourceExhausted, Unauthorized, InvalidInput or Unavailable, with the path and a remedy."""
     try:
         yield
     except OSError as error:
@@ -31,7 +31,7 @@ def translated(action: str, path: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise errors.ResourceExhausted(
                 f"Cannot {action} {path}: {reason}.",
-                remedy="Free space on that disk, or point MILLRACE_HOME, MILLRACE_STORE_URL or TMPDIR to one with room.",
+                remedy="Free space there, or point MILLRACE_HOME, MILLRACE_STORE_URL or TMPDIR to a disk with room.",
             ) from error
         if error.errno in _DENIED:
             raise errors.Unauthorized(
@@ -96,7 +96,7 @@ def replacement(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 def copy(source: Readable, file: BinaryIO, path: Path) -> tuple[str, int]:
-    """Write a source's bytes to an open file; return (digest, size in bytes). Only the writing's errors are translated."""
+    """Write a source's bytes to an open file; return (digest, size in bytes). Errors of the source pass as they are."""
     sha, size = hashlib.sha256(), 0
     for chunk in chunks(source):
         sha.update(chunk)

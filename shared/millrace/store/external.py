@@ -82,7 +82,7 @@ def _parse(url: str, settings: Settings) -> tuple[Endpoint, str]:
         raise errors.InvalidInput(
             f"{url[:200]} needs an S3 service, and the store is a directory.",
             field="MILLRACE_STORE_URL",
-            remedy="Set it to s3+http://host:port/bucket, with MILLRACE_STORE_ACCESS_KEY and MILLRACE_STORE_SECRET_KEY.",
+            remedy="Set it to s3+http://host:port/bucket, and MILLRACE_STORE_ACCESS_KEY and _SECRET_KEY with it.",
         )
     return replace(endpoint(settings), bucket=bucket), key.rstrip("/")
 
