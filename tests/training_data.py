@@ -25,5 +25,5 @@ def write_dataset(store: Store, schema: DatasetSchema, splits: Mapping[SplitName
         pq.write_table(table.add_column(0, ROW_ID, ids), sink)
         files[path] = sink.getvalue()
         shards.append(Shard(path=path, split=split, num_rows=table.num_rows))
-    meta = DatasetMeta(schema=schema, shards=tuple(shards), num_rows={s.split: s.num_rows for s in shards})
+    meta = DatasetMeta(schema_=schema, shards=tuple(shards), num_rows={s.split: s.num_rows for s in shards})
     return write_manifest(store, "dataset", files, meta=json.loads(meta.to_json()))

@@ -5,19 +5,20 @@ A split is featurized once, batch by batch, into memory-mapped arrays; the page 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from millrace import errors
-from millrace.contracts.schema import ROW_ID, DatasetMeta, SplitName
+from millrace.contracts.schema import ROW_ID, Column, DatasetMeta, SplitName
 from millrace.models.featurizers import apply, target_codes, target_values
 from millrace.models.ops.base import Array, Op, strings
 from millrace.models.ops.tokens import END_OF_TEXT_ID, CharTokens
@@ -73,7 +74,25 @@ def open_dataset(artifact: Artifact) -> Dataset:
     return Dataset(artifact=artifact, meta=meta)
 
 
-class Column:
+def finite(batches: Iterable[pa.RecordBatch], columns: Sequence[Column]) -> Iterator[pa.RecordBatch]:
+    """Pass batches on, and refuse an infinite number, which would spoil every mean. NaN and null are missing values.
+
+    Raises:
+        InvalidData: Names the column and the row.
+    """
+    for batch in batches:
+        for column in columns:
+            array = batch.column(batch.schema.get_field_index(column.name))
+            if pa.types.is_floating(array.type) and pc.any(pc.is_inf(array)).as_py():
+                row = pc.index(pc.fill_null(pc.is_inf(array), False), True).as_py()
+                raise errors.InvalidData(
+                    f"Row {_row_id(batch, row)} has {array[row].as_py()}, which is not a finite number.",
+                    field=column.name, remedy="Let the clean stage repair or remove such rows.",
+                )  # fmt: skip
+        yield batch
+
+
+class StoredTensor:
     """One tensor of a split on disk: rows of one shape, or rows of ids of different lengths."""
 
     def __init__(self, path: Path, dtype: np.dtype[Any], *, shape: tuple[int, ...], offsets: Array | None) -> None:
@@ -107,7 +126,7 @@ class Column:
 class Rows:
     """A split in tensors: the program's inputs by name, and the target (codes, or standardized values)."""
 
-    columns: dict[str, Column]
+    columns: dict[str, StoredTensor]
     targets: Tensor
 
     def __len__(self) -> int:
@@ -184,12 +203,12 @@ class _Writer:
         kept = np.arange(values.shape[1]) < lengths[:, None]
         self.file.write(values[kept].astype(np.int32).tobytes())
 
-    def column(self) -> Column:
+    def column(self) -> StoredTensor:
         self.file.close()
         if self.lengths is None:
-            return Column(self.path, np.dtype(np.float32), shape=(self.num_rows, *self.shape), offsets=None)
+            return StoredTensor(self.path, np.dtype(np.float32), shape=(self.num_rows, *self.shape), offsets=None)
         offsets = np.concatenate([[0], np.cumsum(np.concatenate(self.lengths))]).astype(np.int64)
-        return Column(self.path, np.dtype(np.int32), shape=(int(offsets[-1]),), offsets=offsets)
+        return StoredTensor(self.path, np.dtype(np.int32), shape=(int(offsets[-1]),), offsets=offsets)
 
 
 def _targets(batch: pa.RecordBatch, name: str, labels: Sequence[str] | None) -> Array:

@@ -16,7 +16,6 @@ class Optimizers:
     """The optimizers of one model, stepped together. Their whole state is tensors; the rate is set anew each step."""
 
     def __init__(self, model: Architecture, recipe: Recipe) -> None:
-        self._peaks: list[tuple[dict[str, object], float]] = []
         matrices = model.hidden_matrices() if recipe.optimizer == "muon" else frozenset()
         muon, groups = [], []
         for name, parameter in model.named_parameters():
@@ -33,13 +32,13 @@ class Optimizers:
             self.all.append(
                 Muon(muon, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw")
             )
-        self._peaks = [(group, float(group["lr"])) for optimizer in self.all for group in optimizer.param_groups]
+        self._peaks = [[float(group["lr"]) for group in optimizer.param_groups] for optimizer in self.all]
 
     def step(self, *, scale: float) -> None:
         """Update every parameter at `scale` times its peak rate, and forget the gradients."""
-        for group, peak in self._peaks:
-            group["lr"] = peak * scale
-        for optimizer in self.all:
+        for optimizer, peaks in zip(self.all, self._peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * scale
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 

@@ -24,7 +24,7 @@ from millrace.models.ops.base import Array, Op
 from millrace.models.ops.tokens import CharTokens
 from millrace.models.package import NUM_GOLDEN_ROWS
 from millrace.models.signature import ColumnSpec, OutputSpec
-from millrace_training.data import Dataset, Rows, featurize, tokenize
+from millrace_training.data import Dataset, Rows, featurize, finite, tokenize
 from millrace_training.features import featurizers, target_of
 from millrace_training.objectives import LanguageObjective, Objective, RowsObjective
 from millrace_training.recipes import Recipe
@@ -95,7 +95,7 @@ def prepare(
     target = target_of(task, schema)
     defaults = {k: f.default for k, f in arguments_class(recipe.architecture).model_fields.items()}
     specs = featurizers(task, schema, {**defaults, **recipe.arguments})
-    ops = fit(specs, dataset.batches("train"), schema.columns)
+    ops = fit(specs, finite(dataset.batches("train"), schema.with_role("feature")), schema.columns)
     columns = tuple(column_spec(c) for c in schema.with_role("feature"))
     if target is None:
         return _language(dataset, task, recipe, directory, ops, columns, seed=seed, device=device)

@@ -17,7 +17,7 @@ from millrace.architectures.gpt import Gpt
 from millrace.architectures.mlp import Mlp
 from millrace.architectures.registry import build, outline
 from millrace_training.augment import jitter
-from millrace_training.data import Column
+from millrace_training.data import StoredTensor
 from millrace_training.export import export_onnx
 from millrace_training.memory import available_bytes, check_fits
 from millrace_training.objectives import LanguageObjective
@@ -58,15 +58,15 @@ def test_an_optimizers_state_survives_its_tensors(optimizer: Literal["adamw", "m
     twin.load_state_dict(model.state_dict())
     second = Optimizers(twin, recipe)
     second.load({name: value.clone() for name, value in first.tensors().items()})
-    _update(model, first, x)
-    _update(twin, second, x)
+    _update(model, first, x, scale=0.5)
+    _update(twin, second, x, scale=0.5)
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
-def _update(model: Architecture, optimizers: Optimizers, x: torch.Tensor) -> None:
+def _update(model: Architecture, optimizers: Optimizers, x: torch.Tensor, *, scale: float = 1.0) -> None:
     model(x).square().sum().backward()
-    optimizers.step(scale=1.0)
+    optimizers.step(scale=scale)
 
 
 def test_jitter_moves_a_little_and_keeps_most_ink() -> None:
@@ -103,9 +103,7 @@ def test_small_trainings_are_fp32_without_a_measurement() -> None:
 def test_a_measurement_leaves_weights_and_gradients_alone() -> None:
     arguments = {"num_tokens": 9, "layers": 2, "width": 256, "heads": 4, "max_context": 128}
     model, tokens = build("gpt@1", arguments), np.arange(600) % 9
-    objective = LanguageObjective(
-        tokens, tokens, num_characters=600, max_context=128, batch_size=8, seed=0, device=CPU
-    )
+    objective = LanguageObjective(tokens, tokens, num_characters=600, max_context=128, batch_size=8, seed=0, device=CPU)
     before = [p.clone() for p in model.parameters()]
     chosen = choose_precision("auto", model, objective, device=CPU)
     assert chosen.fp32_s > 0
@@ -127,7 +125,7 @@ def test_a_small_model_fits() -> None:
 def test_rows_of_ids_are_padded_to_the_longest_of_the_batch(tmp_path: Path) -> None:
     path = tmp_path / "ids"
     path.write_bytes(np.array([5, 6, 7, 8], dtype=np.int32).tobytes())
-    column = Column(path, np.dtype(np.int32), shape=(4,), offsets=np.array([0, 3, 3, 4]))
+    column = StoredTensor(path, np.dtype(np.int32), shape=(4,), offsets=np.array([0, 3, 3, 4]))
     assert column.rows(np.array([0, 2])).tolist() == [[5, 6, 7], [8, 0, 0]]
     assert column.rows(np.array([1])).tolist() == [[0]]
 
@@ -141,9 +139,7 @@ def test_bits_per_character_count_every_token_once() -> None:
 
     model = Uniform(GptArguments(num_tokens=8, layers=1, width=16, heads=2, max_context=64))
     tokens = np.arange(1003) % 8
-    objective = LanguageObjective(
-        tokens, tokens, num_characters=1002, max_context=64, batch_size=1, seed=0, device=CPU
-    )
+    objective = LanguageObjective(tokens, tokens, num_characters=1002, max_context=64, batch_size=1, seed=0, device=CPU)
     assert objective.evaluate(model) == pytest.approx({"bits_per_character": 3.0, "loss": math.log(8)})
 
 

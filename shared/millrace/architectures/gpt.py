@@ -79,9 +79,7 @@ class Gpt(Architecture):
     def flops_per_example(self) -> int:
         """Of one sequence of `max_context` tokens, the upper triangle of attention counted too."""
         a = self._arguments
-        return (
-            a.layers * block_flops(width=a.width, time=a.max_context) + 2 * a.max_context * a.width * a.num_tokens
-        )
+        return a.layers * block_flops(width=a.width, time=a.max_context) + 2 * a.max_context * a.width * a.num_tokens
 
     def activations_per_example(self) -> int:
         a = self._arguments
