@@ -61,5 +61,5 @@ EVALUATE = StageKind(
         "source": Port(type="model", optional=True, auto=False),
     },
     outputs={"report": Port(type="report")},
-    preload=("numpy", "pyarrow", "pyarrow.parquet", "onnxruntime", "millrace.models.predictor"),
+    preload=("onnxruntime", "millrace.models.scoring"),
 )

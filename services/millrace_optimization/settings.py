@@ -61,5 +61,5 @@ OPTIMIZE = StageKind(
     inputs={"model": Port(type="model"), "dataset": Port(type="dataset")},
     outputs={"model": Port(type="model"), "variants": Port(type="variants", auto=False)},
     bytes="measured",
-    preload=("numpy", "pyarrow", "pyarrow.parquet", "onnx", "onnxruntime"),
+    preload=("onnxruntime.quantization", "openvino", "millrace.models.scoring"),
 )
