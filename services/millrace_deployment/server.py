@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-import sys
 import threading
 from collections.abc import Sequence
 
@@ -16,7 +15,6 @@ from millrace import errors
 from millrace.bus import Bus
 from millrace.bus.connect import connect
 from millrace.contracts.events import EndpointDesired
-from millrace.runtime.logging import configure_logging
 from millrace.runtime.signals import on_stop_signal
 from millrace.settings import Settings, load_settings
 from millrace.store import Store
@@ -132,31 +130,19 @@ class ModelServer:
 
 
 def main(argv: Sequence[str] = ()) -> int:
-    """Serve models. Takes no arguments: settings come from the environment. Returns the exit code."""
-    try:
-        settings = load_settings(Settings)
-        if argv:
-            raise errors.InvalidInput(
-                f"The model server takes no arguments; found {' '.join(argv)!r}.",
-                remedy="Set MILLRACE_SERVE_HOST and MILLRACE_SERVE_PORT.",
-            )
-        configure_logging(settings, service="serve")
-        serve(settings)
-    except errors.MillraceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:  # before the server's own handler stood
-        return 130
-    return 0
-
-
-def serve(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve models until SIGINT or SIGTERM. Takes no arguments: settings come from the environment.
 
     Raises:
+        InvalidInput: A setting or an argument is wrong, or a directory cannot be used.
         Conflict: The port is taken.
-        InvalidInput, Unauthorized: An address or a directory cannot be used.
+        Unauthorized: The port needs privileges.
     """
+    if argv:
+        raise errors.InvalidInput(
+            f"The model server takes no arguments; found {' '.join(argv)!r}.",
+            remedy="Set MILLRACE_SERVE_HOST and MILLRACE_SERVE_PORT.",
+        )
+    settings = load_settings(Settings)
     with bind(settings.serve_host, settings.serve_port) as listener:
         store, bus = open_store(settings, tenant=settings.tenant), connect(settings.broker)
         server = ModelServer(settings, store=store, bus=bus, listener=listener)
@@ -166,3 +152,4 @@ def serve(settings: Settings) -> None:
                 server.run()
         finally:
             bus.close()
+    return 0

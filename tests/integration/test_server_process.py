@@ -22,7 +22,7 @@ from millrace.settings import Settings
 from millrace.store.connect import open_store
 from serving import wait_for
 
-SERVE = "import sys; from millrace_deployment.server import main; sys.exit(main(sys.argv[1:]))"
+SERVE = "import sys; from millrace.runtime.service import main; sys.exit(main(['serve', *sys.argv[1:]]))"
 NO_TORCH = "import sys; sys.modules['torch'] = None; "
 
 
