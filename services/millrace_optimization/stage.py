@@ -11,6 +11,7 @@ from millrace.contracts.schema import TASK_KINDS, DatasetMeta
 from millrace.models.bootstrap import Bootstrap
 from millrace.models.package import model_meta, package_files, read_card, read_golden
 from millrace.models.predictor import Predictor
+from millrace.models.reasons import reason_of
 from millrace.models.report import LOWER_IS_BETTER, Measure
 from millrace.models.scoring import Scored, score
 from millrace.models.shards import read_batches
@@ -107,7 +108,7 @@ def _make_all(
 
 def _failed(name: VariantName, error: Exception) -> Variant:
     recipe = RECIPES[name]
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    reason = reason_of(error)[:300]
     return Variant(name=name, format=recipe.format, precision=recipe.precision, status="failed", reason=reason)
 
 

@@ -9,6 +9,7 @@ import onnxruntime as ort
 
 from millrace import errors
 from millrace.models.ops.base import Array
+from millrace.models.reasons import reason_of
 
 
 class OnnxProgram:
@@ -32,7 +33,7 @@ class OnnxProgram:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime's exceptions share no base of their own
             raise errors.InvalidData(
-                f"Program {path.name} cannot be loaded: {str(error).splitlines()[0]}", remedy="Train the model again."
+                f"Program {path.name} cannot be loaded: {reason_of(error)}", remedy="Train the model again."
             ) from error
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -45,5 +46,5 @@ class OnnxProgram:
         try:
             values = self._session.run(None, dict(tensors))
         except Exception as error:  # as above
-            raise errors.StageFailed(f"The program failed: {str(error).splitlines()[0]}") from error
+            raise errors.StageFailed(f"The program failed: {reason_of(error)}") from error
         return dict(zip(self._outputs, values, strict=True))

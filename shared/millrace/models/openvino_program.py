@@ -11,6 +11,7 @@ import openvino as ov
 
 from millrace import errors
 from millrace.models.ops.base import Array
+from millrace.models.reasons import reason_of
 
 
 class OpenVinoProgram:
@@ -32,7 +33,7 @@ class OpenVinoProgram:
             self._compiled = core.compile_model(core.read_model(path), "CPU", config)
         except Exception as error:  # openvino raises RuntimeError and exceptions of its own
             raise errors.InvalidData(
-                f"Program {path.name} cannot be loaded: {str(error).splitlines()[0]}", remedy="Train the model again."
+                f"Program {path.name} cannot be loaded: {reason_of(error)}", remedy="Train the model again."
             ) from error
         self._outputs = [output.get_any_name() for output in self._compiled.outputs]
         self._requests = threading.local()
@@ -48,6 +49,6 @@ class OpenVinoProgram:
         try:
             results = self._requests.request.infer(dict(tensors), share_inputs=True)
         except Exception as error:  # as above
-            raise errors.StageFailed(f"The program failed: {str(error).splitlines()[0]}") from error
+            raise errors.StageFailed(f"The program failed: {reason_of(error)}") from error
         # The request's buffers are overwritten by the next call.
         return {name: np.array(results[i]) for i, name in enumerate(self._outputs)}

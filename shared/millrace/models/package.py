@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from millrace import errors
 from millrace.contracts.schema import TASK_KINDS
 from millrace.models.ops.base import Array
+from millrace.models.reasons import reason_of
 from millrace.models.signature import ModelCard, Program
 
 CARD = "model.json"
@@ -65,7 +66,7 @@ def read_card(directory: Path) -> ModelCard:
         card = ModelCard.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise errors.InvalidData(
-            f"{directory.name or directory} is not a model package: {CARD} cannot be read ({_first_line(error)}).",
+            f"{directory.name or directory} is not a model package: {CARD} cannot be read ({reason_of(error)}).",
             remedy="Give the directory of a model that millrace made.",
         ) from error
     for name, suffixes in _named(card).items():
@@ -130,7 +131,7 @@ def read_golden(directory: Path) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         table = pq.read_table(directory / read_card(directory).golden).combine_chunks()
         halves = [table.column(name).chunk(0) for name in ("input", "output")]
     except (OSError, KeyError, IndexError, pa.ArrowException) as error:
-        raise errors.InvalidData(f"The golden rows cannot be read: {_first_line(error)}.", field="golden") from error
+        raise errors.InvalidData(f"The golden rows cannot be read: {reason_of(error)}.", field="golden") from error
     source, answer = (pa.RecordBatch.from_arrays(h.flatten(), names=[f.name for f in h.type]) for h in halves)
     return source, answer
 
@@ -145,7 +146,3 @@ def _named(card: ModelCard) -> dict[str, tuple[str, ...]]:
         named[program.path] = _PROGRAM_SUFFIXES[program.format]
         named.update(dict.fromkeys(program.files, _SIDE_SUFFIXES[program.format]))
     return named
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

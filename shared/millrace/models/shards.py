@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from millrace import errors
+from millrace.models.reasons import reason_of
 
 
 def read_batches(
@@ -29,6 +30,6 @@ def read_batches(
                 yield from (b for b in file.iter_batches(batch_size=rows, columns=names) if b.num_rows)
         except (pa.ArrowException, OSError) as error:
             raise errors.InvalidData(
-                f"Shard {path.name} is not readable Parquet: {(str(error).splitlines() or ['it is empty'])[0]}",
+                f"Shard {path.name} is not readable Parquet: {reason_of(error)}",
                 remedy="Clean the data again.",
             ) from error
