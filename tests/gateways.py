@@ -37,7 +37,7 @@ from millrace_conductor.service import Conductor
 
 START_LIMIT_S = 30.0
 WORKER = "worker_t"
-COMMAND = [sys.executable, "-c", "import sys; from millrace_gateway.service import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-m", "millrace.runtime.service", "gateway"]
 
 
 def gateway_environment(home: Path, **variables: str) -> dict[str, str]:

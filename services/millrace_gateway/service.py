@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,8 +17,6 @@ import uvicorn
 from fastapi import FastAPI
 
 from millrace import errors
-from millrace.runtime.logging import configure_logging
-from millrace.runtime.telemetry import configure_telemetry
 from millrace.settings import load_settings
 from millrace_gateway.app import create_api
 from millrace_gateway.backends import open_backends
@@ -32,19 +29,10 @@ GRACE_S = 10
 
 
 def main(argv: Sequence[str] = ()) -> int:
-    """Serve the API. Takes no arguments: settings come from the environment. Returns the exit code."""
-    try:
-        settings = load_settings(GatewaySettings)
-        configure_logging(settings, service="gateway")
-        configure_telemetry(settings, "gateway")
-        if argv:
-            raise errors.InvalidInput(f"The gateway takes no arguments; found {' '.join(argv)!r}.")
-        serve(settings)
-    except errors.MillraceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:  # before the server's own handler stood
-        return 130
+    """Serve the API until told to stop. Takes no arguments: settings come from the environment."""
+    if argv:
+        raise errors.InvalidInput(f"The gateway takes no arguments; found {' '.join(argv)!r}.")
+    serve(load_settings(GatewaySettings))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -107,7 +108,7 @@ def _start(home: Path) -> Found:
             if factory.has_ended:  # another script's factory was first, and holds the home's lock
                 return Found(url)
             return Found(url, factory)
-        if factory.has_ended and not _lock_is_held(home):
+        if factory.has_ended and not is_held(home):
             break
         time.sleep(POLL_S)
     exit_code = factory.exit_code
@@ -119,12 +120,16 @@ def _start(home: Path) -> Found:
     )
 
 
-def _lock_is_held(home: Path) -> bool:
-    """Whether some gateway of this home lives, even if it does not answer yet."""
+def is_held(home: Path) -> bool:
+    """Whether a factory holds this home's lock, even if it does not answer yet."""
     try:
-        return _lives(int(json.loads((home / "factory.json").read_text(encoding="utf-8"))["pid"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        with (home / "factory.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
         return False
+    return False
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -149,7 +149,8 @@ def _raise_problem(response: httpx.Response) -> None:
     except ValueError:
         pass
     if "code" not in payload:
-        raise errors.Unavailable(
+        broken = errors.Unavailable if response.status_code >= 500 else errors.MillraceError
+        raise broken(
             f"{response.request.url} answered {response.status_code} without saying why.",
             remedy="Check that MILLRACE_URL is a Millrace gateway.",
         )
