@@ -43,7 +43,7 @@ param_option = click.option("--param", "params", multiple=True, metavar="NAME=VA
 @json_option
 def run(
     pipeline: Path, data: tuple[str, ...], params: tuple[str, ...], labels: tuple[str, ...], priority: int, seed: int,
-    key: str, follow: bool, as_json: bool,
+    key: str, save: Path | None, follow: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Run a pipeline file and follow it: stages live, then its reports, endpoint and a sample request.
 
@@ -65,7 +65,10 @@ def run(
         if not follow:
             _say_detached(started, client, as_json=as_json)
             return 0
-        return _follow_json(started) if as_json else _follow_and_report(started, client, loaded.name)
+        code = _follow_json(started) if as_json else _follow_and_report(started, client, loaded.name)
+        if save is not None:
+            _download(client, started.refresh(), save)
+        return code
 
 
 @click.command()
@@ -85,6 +88,12 @@ def plan(pipeline: Path, data: tuple[str, ...], params: tuple[str, ...], as_json
     else:
         _print_graph(graph)
     return 0
+
+
+def _download(client: Client, view: RunView, directory: Path) -> None:
+    for stage in view.stages:
+        for port, artifact in (stage.outputs.artifacts if stage.outputs else {}).items():
+            client.download(artifact, directory / stage.name / port)
 
 
 def _values(data: Sequence[str], params: Sequence[str]) -> dict[str, Any]:
