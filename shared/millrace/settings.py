@@ -65,7 +65,9 @@ class Settings(BaseSettings):
     metrics_host: str = Field(
         default="127.0.0.1", description="Address the Prometheus endpoint binds; 0.0.0.0 in a container."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged; libraries are heard from warning on."
+    )
     log_format: Literal["json", "console"] = Field(default="json", description="json for machines, console for people.")
     otel_endpoint: str = Field(default="", description="OTLP/HTTP endpoint for traces; empty: none are exported.")
 
