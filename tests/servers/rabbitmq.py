@@ -14,6 +14,9 @@ import amqp
 
 from servers.process import Server, StartFailed, answers, free_ports, program, scratch_folder, spawn
 
+# Debian's wrapper on the PATH would run the node as another user, on the system's data.
+PLAIN_SCRIPTS = Path("/usr/lib/rabbitmq/bin")
+
 # No busy-waiting schedulers: an idle node costs under 1% of a core instead of half of one.
 ERLANG_FLAGS = "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none"
 CONFIG = """\
@@ -70,9 +73,8 @@ class RabbitMQ:
         )
         self.servers.append(epmd)
         epmd.wait_until(lambda: answers(int(self.env["ERL_EPMD_PORT"])))
-        # The plain script: Debian's wrapper on the PATH would run it as another user, on the system's data.
         node = spawn(
-            [program("rabbitmq-server", Path("/usr/lib/rabbitmq/bin"))],
+            [program("rabbitmq-server", PLAIN_SCRIPTS)],
             folder=self.folder,
             name="rabbitmq",
             env=self.env,
@@ -103,8 +105,8 @@ class RabbitMQ:
 @contextlib.contextmanager
 def run() -> Iterator[RabbitMQ]:
     """Start a node for the length of a block; its data go with it. Raises MissingProgram, StartFailed."""
-    program("rabbitmq-server")
-    program("epmd")
+    for name in ("rabbitmq-server", "epmd", "erl_call"):
+        program(name, PLAIN_SCRIPTS)
     folder = scratch_folder("rabbitmq")
     port, dist_port, epmd_port = free_ports(3)
     node, cookie = f"millrace{port}@localhost", uuid.uuid4().hex

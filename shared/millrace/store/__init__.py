@@ -25,7 +25,10 @@ class Store(Protocol):
         """Store a small blob durably; return its digest."""
 
     def put_file(self, path: Path) -> tuple[str, int]:
-        """Store a file's bytes durably; return (digest, size in bytes)."""
+        """Store a file's bytes durably; return (digest, size in bytes).
+
+        Raises NotFound or InvalidInput (no such file, a directory), and may raise Conflict if it changes meanwhile.
+        """
 
     def get_bytes(self, digest: str, *, max_bytes: int = 64 * 2**20) -> bytes:
         """Return a blob, verified. Raises NotFound, Corrupt, Unavailable, ResourceExhausted (larger than max_bytes)."""
@@ -49,7 +52,7 @@ class Store(Protocol):
         """Compare-and-set: write ref if the current body equals expected (None: absent).
 
         True if ref is what the name now holds by this write (a lost answer is settled by reading back the nonce),
-        False if somebody else's body is there.
+        False if somebody else's body is there, or if ref's fence is lower than the one there.
         """
 
     def list_refs(self, prefix: str = "") -> Iterator[str]:
