@@ -6,7 +6,6 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from millrace.client import calls
@@ -15,11 +14,10 @@ from millrace.client.async_session import AsyncSession
 from millrace.client.batches import (
     ModelName,
     batch_stage,
-    finish,
     model_of_digest,
     model_of_endpoint,
-    places,
-    shards_of,
+    place_of,
+    predictions_of,
 )
 from millrace.client.calls import Call
 from millrace.client.downloads import target_of
@@ -74,12 +72,10 @@ class AsyncClient:
         artifact = model_of_digest(model) or model_of_endpoint((await self.endpoint(str(model))).view)
         run = await self.submit(batch_stage(artifact), data=data)
         digest = (await run.result(timeout_s=timeout_s)).predictions.digest
-        target = Path(out)
-        with TemporaryDirectory(prefix="millrace-") as scratch:
-            written = places(shards_of(await self.artifact(digest)), target, Path(scratch))
-            for entry, path in written:
-                await self._session.download(digest, entry, path)
-            return await asyncio.to_thread(finish, [path for _, path in written], target)
+        entry = predictions_of(await self.artifact(digest))
+        target = place_of(entry, Path(out))
+        await self._session.download(digest, entry, target)
+        return target
 
     async def run(self, run_id: str) -> AsyncRun:
         """Return a run by its id. Raises NotFound."""

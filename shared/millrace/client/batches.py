@@ -1,9 +1,8 @@
-"""Batch prediction: which model, and how the predictions' shards become what the caller asked for."""
+"""Batch prediction: which model, and where its predictions go."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 from millrace import errors
@@ -36,43 +35,14 @@ def batch_stage(model: ArtifactRef) -> Predict:
     return Predict(model=model)
 
 
-def shards_of(manifest: Manifest) -> tuple[FileEntry, ...]:
-    """The Parquet files of predictions, in row order."""
-    return tuple(entry for entry in manifest.files if entry.path.endswith(PARQUET))
+def predictions_of(manifest: Manifest) -> FileEntry:
+    """The one Parquet file of predictions, a row for each input row. Raises InvalidData if there is none."""
+    found = next((entry for entry in manifest.files if entry.path.endswith(PARQUET)), None)
+    if found is None:
+        raise errors.InvalidData("The predictions hold no Parquet file.", remedy="See the run's `predict` stage.")
+    return found
 
 
-def places(shards: Sequence[FileEntry], out: Path, scratch: Path) -> list[tuple[FileEntry, Path]]:
-    """Where each shard is to be written before `finish`: straight to its end where that is possible."""
-    if out.suffix != PARQUET:
-        return [(entry, target_of(out, entry.path)) for entry in shards]
-    if len(shards) == 1:
-        return [(shards[0], out)]
-    return [(entry, scratch / f"{number:05d}{PARQUET}") for number, entry in enumerate(shards)]
-
-
-def finish(written: Sequence[Path], out: Path) -> Path:
-    """Make one file of several shards where one was asked for; memory holds one row group.
-
-    Raises:
-        InvalidInput: That needs pyarrow, which is not installed.
-    """
-    if out.suffix != PARQUET or list(written) == [out]:
-        return out
-    try:
-        import pyarrow.parquet as pq
-    except ImportError:
-        raise errors.InvalidInput(
-            f"Joining {len(written)} shards into {out} needs pyarrow.",
-            field="out",
-            remedy="Install millrace[cleaning], or give a directory for one file a shard.",
-        ) from None
-    scratch = out.with_name(f".{out.name}.part")
-    try:
-        with pq.ParquetWriter(scratch, pq.read_schema(written[0])) as writer:
-            for path in written:
-                for batch in pq.ParquetFile(path).iter_batches():
-                    writer.write_batch(batch)
-        scratch.replace(out)
-    finally:
-        scratch.unlink(missing_ok=True)
-    return out
+def place_of(entry: FileEntry, out: Path) -> Path:
+    """Where the predictions go: the path itself, or a file in it where it is a directory."""
+    return target_of(out, entry.path) if out.is_dir() else out

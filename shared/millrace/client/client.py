@@ -6,18 +6,16 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from millrace.client import calls
 from millrace.client.batches import (
     ModelName,
     batch_stage,
-    finish,
     model_of_digest,
     model_of_endpoint,
-    places,
-    shards_of,
+    place_of,
+    predictions_of,
 )
 from millrace.client.downloads import target_of
 from millrace.client.locator import Locator
@@ -97,7 +95,7 @@ class Client:
         Args:
             model: An endpoint's name (its current model), a model artifact or its digest.
             data: Raw rows or a data set.
-            out: Where the predictions go: `name.parquet` for one file, anything else is a directory with a file a shard.
+            out: The Parquet file to write, or an existing directory for `predictions.parquet`.
             timeout_s: How long to wait; None: as long as it takes.
 
         Returns:
@@ -108,12 +106,10 @@ class Client:
         """
         artifact = model_of_digest(model) or model_of_endpoint(self.endpoint(str(model)).view)
         digest = self.submit(batch_stage(artifact), data=data).result(timeout_s=timeout_s).predictions.digest
-        target = Path(out)
-        with TemporaryDirectory(prefix="millrace-") as scratch:
-            written = places(shards_of(self.artifact(digest)), target, Path(scratch))
-            for entry, path in written:
-                self._session.download(digest, entry, path)
-            return finish([path for _, path in written], target)
+        entry = predictions_of(self.artifact(digest))
+        target = place_of(entry, Path(out))
+        self._session.download(digest, entry, target)
+        return target
 
     def run(self, run_id: str) -> Run:
         """Return a run by its id. Raises NotFound."""
