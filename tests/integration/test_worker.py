@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,7 +17,8 @@ from millrace.store import Store
 from millrace.store.artifacts import read_manifest
 from millrace.store.connect import open_store
 from millrace.store.pages import write_pages
-from probes.worker import Factory, is_alive, make_command, running_factory
+from probes.worker import Factory, is_alive, make_command, probe_env, running_factory
+from servers.rabbitmq import RabbitMQ
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +128,7 @@ def test_stop_kills_the_attempt_and_nothing_is_announced(shared: Factory, tmp_pa
     holder = shared.wait_event(AttemptStarted).holder
     while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
         time.sleep(0.02)
+    shared.wait_signal("heartbeat", matching=holder.nonce)
     order = {"attempt_id": sent.attempt_id, "fence": 1, "nonce": holder.nonce, "reason": "cancelled"}
     shared.bus.signal(f"control.worker.{holder.worker}", {"stop": [order]})
     while shared.wait_signal("heartbeat")["holders"]:
@@ -162,8 +167,15 @@ def test_a_commands_environment_is_its_childs(shared: Factory, tmp_path: Path) -
     assert (tmp_path / "word").read_text() == "spoken"
 
 
-def test_after_a_kill_of_the_worker_nothing_of_the_attempt_remains(settings: Settings, tmp_path: Path) -> None:
-    with running_factory(Settings(home=tmp_path / "home")) as factory:
+@pytest.fixture(params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.servers)])
+def broker_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    """A factory of the test's own, on either transport."""
+    url = request.getfixturevalue("rabbitmq_vhost_url") if request.param == "rabbitmq" else ""
+    return Settings(home=tmp_path / "home", broker_url=url)
+
+
+def test_after_a_kill_of_the_worker_nothing_of_the_attempt_remains(broker_settings: Settings, tmp_path: Path) -> None:
+    with running_factory(broker_settings) as factory:
         factory.send(do="stray", path=str(tmp_path / "pid"), seconds=60)
         factory.wait_event(AttemptStarted)
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
@@ -175,8 +187,8 @@ def test_after_a_kill_of_the_worker_nothing_of_the_attempt_remains(settings: Set
             time.sleep(0.05)
 
 
-def test_a_killed_workers_command_is_worked_on_by_the_next(tmp_path: Path) -> None:
-    with running_factory(Settings(home=tmp_path / "home")) as factory:
+def test_a_killed_workers_command_is_worked_on_by_the_next(broker_settings: Settings) -> None:
+    with running_factory(broker_settings) as factory:
         factory.send(do="sleep", seconds=2)
         first = factory.wait_event(AttemptStarted).holder
         factory.kill()
@@ -187,8 +199,8 @@ def test_a_killed_workers_command_is_worked_on_by_the_next(tmp_path: Path) -> No
         factory.wait_event(AttemptSucceeded)
 
 
-def test_a_draining_worker_hands_back_what_exceeds_its_grace_and_exits_0(tmp_path: Path) -> None:
-    with running_factory(Settings(home=tmp_path / "home"), MILLRACE_GRACE_S="0.5") as factory:
+def test_a_draining_worker_hands_back_what_exceeds_its_grace_and_exits_0(broker_settings: Settings) -> None:
+    with running_factory(broker_settings, MILLRACE_GRACE_S="0.5") as factory:
         factory.send(do="sleep", seconds=60)
         factory.wait_event(AttemptStarted)
         assert factory.terminate() == 0
@@ -196,10 +208,43 @@ def test_a_draining_worker_hands_back_what_exceeds_its_grace_and_exits_0(tmp_pat
         assert factory.bus.queue_depth("commands.probe.cpu.v1") == 0
 
 
-def test_a_draining_worker_finishes_what_fits_its_grace(tmp_path: Path) -> None:
-    with running_factory(Settings(home=tmp_path / "home")) as factory:
+def test_a_draining_worker_finishes_what_fits_its_grace(broker_settings: Settings) -> None:
+    with running_factory(broker_settings) as factory:
         factory.send(do="sleep", seconds=1)
         factory.wait_event(AttemptStarted)
         assert factory.terminate() == 0
         factory.wait_event(AttemptSucceeded)
         assert factory.bus.queue_depth("commands.probe.cpu.v1") == 0
+
+
+def test_an_idle_worker_stops_within_seconds_and_offers_nothing_any_more(broker_settings: Settings) -> None:
+    with running_factory(broker_settings) as factory:
+        began = time.monotonic()
+        assert factory.terminate() == 0
+        assert time.monotonic() - began < 10
+        assert factory.wait_signal("heartbeat", matching="'classes': {'cpu': 0}")
+
+
+@pytest.mark.servers
+def test_an_outcome_is_announced_once_the_broker_is_back(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", broker_url=rabbitmq.new_vhost())
+    with running_factory(settings) as factory:
+        factory.send(do="sleep", seconds=3)
+        nonce = factory.wait_event(AttemptStarted).holder.nonce
+        rabbitmq.stop()
+        time.sleep(4)
+        rabbitmq.start()
+        heard = [factory.next_event()]
+        while not isinstance(heard[-1], AttemptSucceeded) or heard[-1].holder.nonce != nonce:
+            heard.append(factory.next_event())
+
+
+def test_refused_credentials_end_the_worker_with_a_message(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
+    url = rabbitmq.new_vhost().replace(f":{urlsplit(rabbitmq.url).password}@", ":wrong@")
+    settings = Settings(home=tmp_path / "home", broker_url=url)
+    command = [sys.executable, "-m", "millrace.runtime.service", "worker", "probe"]
+    done = subprocess.run(command, env=probe_env(settings), capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 3
+    assert "refused user" in done.stderr.splitlines()[-1]
+    assert "wrong" not in done.stderr
+    assert "Traceback" not in done.stderr

@@ -63,9 +63,12 @@ class Factory:
 
     def wait_event(self, cls: type[E]) -> E:
         """The next event, which must be of this type."""
-        event = decode(self.events.get(timeout=TIMEOUT_S))
+        event = self.next_event()
         assert isinstance(event, cls), event
         return event
+
+    def next_event(self) -> Contract:
+        return decode(self.events.get(timeout=TIMEOUT_S))
 
     def wait_signal(self, ending: str, *, matching: str = "") -> dict[str, Any]:
         """The next signal whose key ends so and whose payload's text has these letters."""

@@ -1,0 +1,113 @@
+"""Guards and zygotes with real processes, without a worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from millrace.runtime.attempt import Attempt, Ending
+from millrace.runtime.child import settings_values
+from millrace.runtime.launcher import Launched, Launcher
+from millrace.settings import Settings
+from probes.worker import PLUGIN, is_alive, make_command
+
+MODULES = ("probe_stage",)
+
+
+@pytest.fixture
+def launcher() -> Iterator[Launcher]:
+    made = Launcher(env={"PYTHONPATH": str(PLUGIN)}, warm_s=0.3)
+    yield made
+    made.close()
+
+
+def run(launched: Launched, home: Path, **config: object) -> tuple[Ending, Attempt]:
+    attempt = Attempt(make_command(**config), launched, log_path=home / "log", emit=lambda *_: None)
+    request = {
+        "command": make_command(**config).model_dump(mode="json"), "settings": settings_values(Settings(home=home)),
+        "workdir": str(home / "work"), "device": "cpu", "num_threads": 1,
+    }  # fmt: skip
+    try:
+        return attempt.run(request), attempt
+    finally:
+        attempt.close()
+        attempt.log.remove()
+
+
+def outcome(ending: Ending) -> str:
+    assert ending.outcome is not None, ending.error
+    return str(ending.outcome["type"])
+
+
+def test_attempts_share_a_zygote_and_have_a_child_each(launcher: Launcher, tmp_path: Path) -> None:
+    first, a = run(launcher.launch_warm(MODULES), tmp_path)
+    second, b = run(launcher.launch_warm(MODULES), tmp_path)
+    assert (outcome(first), outcome(second)) == ("succeeded", "succeeded")
+    assert len(launcher.zygotes) == 1
+    assert a.child_pid != b.child_pid
+
+
+def test_an_idle_zygote_leaves_and_the_next_attempt_has_a_new_one(launcher: Launcher, tmp_path: Path) -> None:
+    run(launcher.launch_warm(MODULES), tmp_path)
+    (before,) = launcher.zygotes.values()
+    time.sleep(0.4)
+    launcher.let_idle_go()
+    assert not launcher.zygotes
+    assert outcome(run(launcher.launch_warm(MODULES), tmp_path)[0]) == "succeeded"
+    assert list(launcher.zygotes.values()) != [before]
+    assert not is_alive(before)
+
+
+def test_a_killed_zygote_is_replaced(launcher: Launcher, tmp_path: Path) -> None:
+    run(launcher.launch_warm(MODULES), tmp_path)
+    (pid,) = launcher.zygotes.values()
+    os.kill(pid, signal.SIGKILL)
+    while is_alive(pid):
+        time.sleep(0.01)
+    assert outcome(run(launcher.launch_warm(MODULES), tmp_path)[0]) == "succeeded"
+
+
+def test_an_attempt_outlives_its_zygote(launcher: Launcher, tmp_path: Path) -> None:
+    launched = launcher.launch_warm(MODULES)
+    assert launched.control.recv(4096)  # the child has been forked
+    launcher.close()
+    assert outcome(run(launched, tmp_path, do="sleep", seconds=0.5)[0]) == "succeeded"
+
+
+def test_a_fresh_process_has_its_own_environment(launcher: Launcher, tmp_path: Path) -> None:
+    launched = launcher.launch_fresh({"PROBE_WORD": "fresh"})
+    assert outcome(run(launched, tmp_path, do="mark", path=str(tmp_path / "word"))[0]) == "succeeded"
+    assert (tmp_path / "word").read_text() == "fresh"
+
+
+def test_a_child_dies_with_its_guard(launcher: Launcher, tmp_path: Path) -> None:
+    launched = launcher.launch_warm(MODULES)
+    child = json.loads(launched.control.recv(4096))["pid"]
+    guard = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(guard, signal.SIGKILL)
+    ending, _ = run(launched, tmp_path)
+    assert ending.error is not None
+    assert ending.error.code == "worker_lost"
+    deadline = time.monotonic() + 2  # the kernel signals the child just after the guard's sockets have closed
+    while is_alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_module_that_cannot_be_imported_fails_the_attempt_and_not_the_zygote(
+    launcher: Launcher, tmp_path: Path
+) -> None:
+    ending, _ = run(launcher.launch_warm(("no_such_module",)), tmp_path, kind="no_such_kind")
+    assert ending.outcome is not None
+    assert ending.outcome["error"]["code"] == "invalid_spec"
+
+
+def test_peak_memory_is_the_childs(launcher: Launcher, tmp_path: Path) -> None:
+    ending, _ = run(launcher.launch_warm(MODULES), tmp_path)
+    assert 10 * 2**20 < ending.peak_memory_bytes < 500 * 2**20
