@@ -70,7 +70,7 @@ def test_a_broker_that_never_answers_is_unavailable(deaf_port: int) -> None:
 
 def test_a_file_in_the_place_of_the_embedded_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bus").write_text("")
-    with pytest.raises(errors.Unavailable, match="the embedded broker in"):
+    with pytest.raises(errors.Unavailable, match="The embedded broker in"):
         connect(f"embedded://{tmp_path}/bus").check()
 
 

@@ -94,11 +94,11 @@ def test_an_exclusive_queue_is_its_owners_alone_and_goes_with_it(tmp_path: Path)
 
 def test_a_dead_owner_is_reaped_once_and_a_living_one_never(tmp_path: Path) -> None:
     living, dead, buried = Owner(tmp_path), Owner(tmp_path), list[str]()
-    dead._lock.close()
+    dead.abandon()
     reap(tmp_path, buried.append)
     reap(tmp_path, buried.append)
     assert buried == [dead.id]
-    living.close()
+    living.leave()
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
@@ -185,3 +185,14 @@ def test_the_signals_file_never_waits_for_the_disk(connection: Connection) -> No
     connection.connect()
     database: sqlite3.Connection = connection.connection.broker._transient._connection
     assert database.execute("PRAGMA synchronous").fetchone() == (0,)
+
+
+def test_what_an_owner_without_a_file_holds_comes_back(tmp_path: Path) -> None:
+    url = broker_url(f"embedded://{tmp_path}")
+    with Connection(url) as first, Connection(url) as second:
+        Queue("q").bind(first.default_channel).declare()
+        publish(first, "a")
+        assert drain(first, Queue("q"), count=1) == ["a"]
+        for path in (tmp_path / "owners").iterdir():
+            path.unlink()
+        assert drain(second, Queue("q"), count=1) == ["a"]

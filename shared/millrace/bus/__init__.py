@@ -77,7 +77,7 @@ class Bus(Protocol):
         is tried alone; one that keeps failing becomes a dead letter at the delivery limit, and the others go on.
 
         Raises:
-            Unauthorized: The broker refuses the credentials; reconnecting cannot help.
+            Unauthorized: The broker refuses the credentials from the start; reconnecting cannot help.
         """
 
     def listen(

@@ -8,7 +8,7 @@ from celery import Celery, signals
 from kombu import Queue
 
 from millrace.bus import topology
-from millrace.bus.connect import HEARTBEAT_S, broker_url
+from millrace.bus.connect import HEARTBEAT_S, broker_url, tls_options
 
 WORKER_OPTIONS: dict[str, object] = {
     "pool": "threads",  # prefork forbids children of its own and breaks CUDA; a thread supervises a child process
@@ -42,6 +42,7 @@ def make_app(url: str, *, queues: Sequence[Queue] = ()) -> Celery:
         accept_content=["json"],
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
+        broker_use_ssl=tls_options(url),
         broker_heartbeat=HEARTBEAT_S,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,  # for ever: a broker that is away comes back

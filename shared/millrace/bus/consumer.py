@@ -62,12 +62,14 @@ class BatchConsumer(Generic[Item]):
         self._max_batch = max_batch
         self._stop = stop
         self._waiting: deque[Message] = deque()
+        self._was_connected = False
 
     def run(self) -> None:
         """Consume until stop is set.
 
         Raises:
-            Unauthorized, Conflict: The broker refuses us or our queue; trying again cannot help.
+            Unauthorized, Conflict, ResourceExhausted, Corrupt: The broker cannot be used; trying again cannot help.
+                Raised before the first connection only: what worked once may work again.
         """
         num_failures = 0
         while not self._stop.is_set():
@@ -79,7 +81,7 @@ class BatchConsumer(Generic[Item]):
                 is_broken = True
                 num_failures = 0 if time.monotonic() - started > 10 else num_failures + 1
                 fault = faults.translate(error, self._url)
-                if not fault.retryable:
+                if not fault.retryable and not self._was_connected:
                     raise fault from error
                 log.warning("broker_lost", queue=self._name, reason=fault.message)
                 self._stop.wait(_step(_RECONNECT_S, num_failures))
@@ -91,7 +93,7 @@ class BatchConsumer(Generic[Item]):
         links.establish(connection)
         channel, queue = connection.channel(), self._make_queue()
         topology.declare(queue, channel)
-        self._name = queue.name
+        self._name, self._was_connected = queue.name, True
         consumer = Consumer(
             channel, queues=[queue], on_message=self._waiting.append, no_ack=self._max_batch == 0,
             prefetch_count=self._max_batch or None, auto_declare=False,
@@ -137,8 +139,9 @@ class BatchConsumer(Generic[Item]):
     def _isolate(self, connection: Connection, batch: list[Message], error: Exception) -> None:
         """Find the message that fails: each alone; put that one back, to fail again until it is a dead letter."""
         if len(batch) == 1:
-            log.exception("message_failed", queue=self._name, message_id=batch[0].properties.get("message_id"),
-                          exc_info=error)  # fmt: skip
+            is_first = not batch[0].headers.get("x-delivery-count")
+            log.error("message_failed", queue=self._name, message_id=batch[0].properties.get("message_id"),
+                      reason=str(error), exc_info=error if is_first else None)  # fmt: skip
             self._pause(connection, _POISON_PAUSE_S)
             batch[0].reject(requeue=True)
         else:

@@ -27,11 +27,12 @@ def translate(error: BaseException, url: str) -> errors.MillraceError:
     if isinstance(error, errors.MillraceError):
         return error
     where = describe(url)
+    broker = where[0].upper() + where[1:]
     if isinstance(error, (amqp.AccessRefused, amqp.NotAllowed)):
         return _refused(url)
     if isinstance(error, PermissionError):
         return errors.Unauthorized(
-            f"{where} cannot be opened: permission denied.", field=FIELD,
+            f"{broker} cannot be opened: permission denied.", field=FIELD,
             remedy="Make the directory writable for this user, or name another.",
         )  # fmt: skip
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or _sqlite_code(error) == sqlite3.SQLITE_FULL:
@@ -42,12 +43,12 @@ def translate(error: BaseException, url: str) -> errors.MillraceError:
         )
     if isinstance(error, (amqp.PreconditionFailed, amqp.ResourceLocked)):
         return errors.Conflict(
-            f"{where} has a queue of that name with other arguments: {_short(error)}.",
+            f"{broker} has a queue of that name with other arguments: {_short(error)}.",
             remedy="Another version of Millrace declared it: delete the queue when it is empty, or upgrade all services.",
         )
     starts = "Run `millrace doctor`" if url.startswith("embedded") else "Start it"
     return errors.Unavailable(
-        f"{where} does not answer: {_short(error)}.", remedy=f"{starts}, or correct {FIELD}.", field=FIELD
+        f"{broker} does not answer: {_short(error)}.", remedy=f"{starts}, or correct {FIELD}.", field=FIELD
     )
 
 

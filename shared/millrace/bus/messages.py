@@ -1,19 +1,18 @@
-"""How commands, events and signals look on the wire, and back."""
+"""How events and signals look on the wire, and back; commands are in `task_messages`."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from celery import Celery
 from kombu import Exchange, Queue
 from kombu.message import Message
+from pydantic_core import from_json
 
 from millrace.bus import DeadLetter, topology
 from millrace.contracts.base import canonical_json
-from millrace.contracts.commands import EXECUTE_TASK, ExecuteAttempt
+from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import Event
 
 _JSON = "application/json"
@@ -34,21 +33,6 @@ class Outgoing:
     headers: Mapping[str, Any] = field(default_factory=dict)
     properties: Mapping[str, Any] = field(default_factory=dict)
     queue: Queue | None = None
-
-
-def encode_command(app: Celery, command: ExecuteAttempt) -> Outgoing:
-    """A Celery task message whose only argument is the command; its trace context is in the headers too."""
-    task = app.amqp.as_task_v2(
-        command.attempt_id, EXECUTE_TASK, args=(command.model_dump(mode="json"),),
-        # Celery's default is a repr of the whole config in the headers.
-        argsrepr=f"({command.attempt_id!r},)", kwargsrepr="{}", ignore_result=True,
-    )  # fmt: skip
-    queue = topology.commands_queue(command.service, command.resource_class)
-    return Outgoing(
-        id=command.attempt_id, exchange=topology.COMMANDS, routing_key=queue.routing_key, queue=queue,
-        body=canonical_json(task.body).encode(), headers={**task.headers, **command.trace},
-        properties={"correlation_id": command.attempt_id},
-    )  # fmt: skip
 
 
 def encode_event(event: Event) -> Outgoing:
@@ -83,7 +67,7 @@ def decode_event(message: Message) -> Event:
 
 def decode_signal(message: Message) -> tuple[str, dict[str, Any]]:
     """Raises ValueError if the message is no signal."""
-    payload = json.loads(_text(message))
+    payload = from_json(_text(message))
     if not isinstance(payload, dict):
         raise ValueError("a signal is an object")
     return str(message.delivery_info.get("routing_key", "")), payload
@@ -109,7 +93,7 @@ def _text(message: Message) -> str:
 
 def _read_command(text: str) -> ExecuteAttempt | None:
     try:
-        body = json.loads(text)
+        body = from_json(text)  # which, other than json, answers deep nesting with a ValueError
         return ExecuteAttempt.model_validate(body[0][0]) if isinstance(body, list) else None
     except (ValueError, LookupError, TypeError):
         return None

@@ -167,6 +167,9 @@ class Broker:
                 return
             os.utime(self._reaped, (now, now))
         owners.reap(self.owners, self.bury)
+        for owner in self._owners_in_files():
+            if not owners.is_known(self.owners, owner):
+                self.bury(owner)
 
     def bury(self, owner: str) -> None:
         """Give back an owner's messages, and remove its private queues and its consumers."""
@@ -207,6 +210,14 @@ class Broker:
                     reached.add(index)
                     queues.add(queue)
         return reached, queues
+
+    def _owners_in_files(self) -> set[str]:
+        with self._lasting.reading() as db:
+            found = {r[0] for r in db.execute("SELECT DISTINCT owner FROM messages WHERE owner != ''")}
+        with self._transient.reading() as db:
+            found |= {r[0] for r in db.execute("SELECT DISTINCT owner FROM messages WHERE owner != ''")}
+            found |= {r[0] for r in db.execute("SELECT owner FROM consumers UNION SELECT owner FROM queues")}
+        return found - {""}
 
     def _exchange_type(self, name: str) -> str | None:
         if name not in self._types:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from pathlib import Path
@@ -99,7 +100,16 @@ class Connection:
         with self._mutex:
             self.connected = False
             owner, self._owner = self._owner, None
-        if owner is not None:
+        try:
+            if owner is not None:
+                self._retire(owner)
+        finally:
+            self.broker.close()
+
+    def _retire(self, owner: Owner) -> None:
+        try:
             self.broker.bury(owner.id)
-            owner.close()
-        self.broker.close()
+        except sqlite3.Error:
+            owner.abandon()  # a full disk, perhaps; another process gives back what is ours when it can
+            raise
+        owner.leave()

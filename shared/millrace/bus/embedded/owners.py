@@ -41,10 +41,14 @@ class Owner:
         with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody waits
             os.write(self._fd, b"!")
 
-    def close(self) -> None:
-        """Leave. Whoever finds the lock free first releases what is still owned."""
+    def leave(self) -> None:
+        """Go, after everything was given back."""
         self._bell.unlink(missing_ok=True)
         self._lock.path.unlink(missing_ok=True)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Go as the killed do: whoever looks next finds the lock free, and gives back what is still owned."""
         self._lock.close()
         fd, self._fd = self._fd, -1
         if fd >= 0:
@@ -75,6 +79,11 @@ def reap(directory: Path, bury: Callable[[str], None]) -> None:
                 path.unlink(missing_ok=True)
         finally:
             lock.close()
+
+
+def is_known(directory: Path, owner: str) -> bool:
+    """Whether an owner, alive or not yet reaped, has its file. It has one from before it owns anything."""
+    return (directory / f"{owner}.lock").exists()
 
 
 def _lock_new(path: Path) -> LockFile:
