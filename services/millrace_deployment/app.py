@@ -57,6 +57,11 @@ class App:
         if not send.status:
             await http.send_problem(send, error)
 
+    def methods(self, path: str) -> tuple[str, ...]:
+        """Methods that a path takes; none if nothing is there."""
+        parts = path.strip("/").split("/")
+        return ("POST",) if self._post(parts) else ("GET", "HEAD") if self._get(parts) else ()
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Find the route and answer.
 
@@ -66,18 +71,19 @@ class App:
         """
         method, path = scope["method"], scope["path"]
         parts = path.strip("/").split("/")
-        post = self._post(parts)
-        if post is not None and method == "POST":
+        post = self._post(parts) if method == "POST" else None
+        if post is not None:
             await post(scope, receive, send)
             return
-        get = self._get(parts) if post is None else None
-        if get is not None and method in ("GET", "HEAD"):
+        get = self._get(parts) if method in ("GET", "HEAD") else None
+        if get is not None:
             value = get()
             await http.send_json(send, value, media_type=_TEXT if isinstance(value, bytes) else http.JSON)
             return
-        if get is None and post is None:
-            raise errors.NotFound(f"Nothing is at {path!r}.", remedy="See docs/http-api.md.")
-        raise _WrongMethod(f"{path!r} takes {'POST' if post else 'GET'}, not {method}.")
+        methods = self.methods(path)
+        if methods:
+            raise _WrongMethod(f"{path!r} takes {' or '.join(methods)}, not {method}.")
+        raise errors.NotFound(f"Nothing is at {path!r}.", remedy="See docs/http-api.md.")
 
     def _post(self, parts: list[str]) -> Handler | None:
         match parts:
