@@ -38,6 +38,11 @@ param_option = click.option("--param", "params", multiple=True, metavar="NAME=VA
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of everything random in the run.")
 @click.option("--key", default="", help="Idempotency key: the same key starts one run, however often it is given.")
 @click.option(
+    "--save",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="A directory to download what the stages made into.",
+)
+@click.option(
     "--follow/--detach", default=True, show_default=True, help="Follow the run to its end, or return at once."
 )
 @json_option
