@@ -82,9 +82,8 @@ class Line:
     def __post_init__(self) -> None:
         self.bus = connect(self.settings.broker)
         self.store = open_store(self.settings)
-        self.conductor = Conductor(
-            self.settings, ledger=open_ledger(self.settings.database), bus=self.bus, store_of=lambda _: self.store
-        )
+        self.ledger = open_ledger(self.settings.database)
+        self.conductor = Conductor(self.settings, ledger=self.ledger, bus=self.bus, store_of=lambda _: self.store)
         self.threads = [threading.Thread(target=self.conductor.run), threading.Thread(target=self._beat)]
 
     def __enter__(self) -> Line:
@@ -99,6 +98,7 @@ class Line:
         for thread in self.threads:
             thread.join(timeout=20)
         self.bus.close()
+        self.ledger.close()
 
     def start(self, run_id: str, stage: str) -> Holder:
         """Wait until a stage's first task is dispatched, and say that its attempt began."""
