@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from benchmarks.factories import Factory, embedded, production
+from benchmarks.factories import embedded, pids, production
 from benchmarks.harness import Row, cpu_seconds, memory_bytes, percentile, row, write_results
+from factories import Factory
 from millrace import Client, Pipeline
 from millrace.client.submission import Submission
 
@@ -56,9 +57,9 @@ def measure(case: str, start: Callable[[], AbstractContextManager[Factory]]) -> 
         client = factory.client
         client.submit(PIPELINE).wait()
         singles = alone(client)
-        cpu = cpu_seconds(factory.pids)
+        cpu = cpu_seconds(pids(factory))
         wall, seconds = together(client)
-        cpu = cpu_seconds(factory.pids) - cpu
+        cpu = cpu_seconds(pids(factory)) - cpu
         steps = NUM_RUNS * NUM_STAGES
         return [
             row(case, "steps_per_s", "1/s", [steps / wall]),
@@ -74,12 +75,11 @@ def measure_idle() -> list[Row]:
     with embedded(MILLRACE_WARM_S="2") as factory:
         factory.client.submit(PIPELINE).wait()
         time.sleep(10)
-        supervisor = factory.pids[:1]
-        cpu = cpu_seconds(supervisor)
+        cpu = cpu_seconds([factory.pid])
         time.sleep(IDLE_S)
-        share = (cpu_seconds(supervisor) - cpu) / IDLE_S
+        share = (cpu_seconds([factory.pid]) - cpu) / IDLE_S
         return [
-            row("idle_embedded", "memory_pss", "MB", [memory_bytes(supervisor[0]) / 1e6]),
+            row("idle_embedded", "memory_pss", "MB", [memory_bytes(factory.pid) / 1e6]),
             row("idle_embedded", "cpu_share", "% of a core", [100 * share]),
         ]
 
