@@ -25,9 +25,9 @@ from pathlib import Path
 from millrace import errors
 from millrace.runtime.supervisor import ProcessSpec, Supervisor
 specs = [ProcessSpec(name, (sys.executable, "-c", code)) for name, code in json.loads(sys.argv[2]).items()]
-parent_fd = int(sys.argv[3]) if len(sys.argv) > 3 else None
+parent_fd = int(sys.argv[3]) if sys.argv[3] else None
 try:
-    sys.exit(Supervisor(specs, home=Path(sys.argv[1]), parent_fd=parent_fd, stop_s=2).run())
+    sys.exit(Supervisor(specs, home=Path(sys.argv[1]), parent_fd=parent_fd, stop_s=float(sys.argv[4])).run())
 except errors.MillraceError as error:
     sys.exit(f"told: {error}")
 """
@@ -41,11 +41,12 @@ STRAY = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {inner!
 
 
 @contextmanager
-def supervised(home: Path, *arguments: str, fds: tuple[int, ...] = (), **codes: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-c", SUPERVISOR, str(home), json.dumps(codes), *arguments]
-    process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, pass_fds=fds, start_new_session=True
-    )  # fmt: skip
+def supervised(
+    home: Path, *, parent_fd: int | None = None, stop_s: float = 2, **codes: str
+) -> Iterator[subprocess.Popen[str]]:
+    parent, fds = ("", ()) if parent_fd is None else (str(parent_fd), (parent_fd,))
+    command = [sys.executable, "-c", SUPERVISOR, str(home), json.dumps(codes), parent, str(stop_s)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, pass_fds=fds, start_new_session=True)
     try:
         yield process
     finally:
@@ -83,6 +84,17 @@ def test_a_stop_ends_all_and_exits_0(tmp_path: Path, number: signal.Signals) -> 
         assert not any(is_alive(pid) for pid in pids(first) + pids(second))
 
 
+def test_a_second_signal_ends_all_at_once(tmp_path: Path) -> None:
+    noted = tmp_path / "pids"
+    with supervised(tmp_path, stop_s=60, a=STUBBORN.format(path=str(noted))) as supervisor:
+        wait_for(lambda: pids(noted))
+        supervisor.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        supervisor.send_signal(signal.SIGINT)
+        assert supervisor.wait(timeout=5) == 0
+        assert not is_alive(pids(noted)[0])
+
+
 def test_what_a_process_left_behind_ends_too(tmp_path: Path) -> None:
     noted = tmp_path / "pids"
     with supervised(tmp_path, a=STRAY.format(inner=SLEEP.format(path=str(noted)))) as supervisor:
@@ -95,7 +107,7 @@ def test_what_a_process_left_behind_ends_too(tmp_path: Path) -> None:
 def test_the_parents_end_is_a_stop(tmp_path: Path) -> None:
     noted = tmp_path / "pids"
     reading, writing = os.pipe()
-    with supervised(tmp_path, str(reading), fds=(reading,), a=SLEEP.format(path=str(noted))) as supervisor:
+    with supervised(tmp_path, parent_fd=reading, a=SLEEP.format(path=str(noted))) as supervisor:
         os.close(reading)
         wait_for(lambda: pids(noted))
         os.close(writing)

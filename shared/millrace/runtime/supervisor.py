@@ -110,6 +110,7 @@ class Supervisor:
         self._on_line = on_line
         self._stop_s = stop_s
         self._specs = list(processes)
+        self._num_signals = 0
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._selector = selectors.DefaultSelector()
@@ -126,9 +127,9 @@ class Supervisor:
         guard.become_subreaper()
         self._selector.register(self._woken, selectors.EVENT_READ, lambda: self._woken.recv(4096))
         if self._parent_fd is not None:
-            self._selector.register(self._parent_fd, selectors.EVENT_READ, self.request_stop)
+            self._selector.register(self._parent_fd, selectors.EVENT_READ, self._hear_parent)
         running = [_Running(spec, RotatingLog(self._home / "logs" / f"{spec.name}.log")) for spec in self._specs]
-        with self._waking_on_child_exit(), on_stop_signal(self.stop, then=self._wake):
+        with self._waking_on_child_exit(), on_stop_signal(self.stop, then=self._note_signal):
             try:
                 for each in running:
                     self._start(each)
@@ -144,6 +145,16 @@ class Supervisor:
         """Have `run` stop all and return. May be called from any thread."""
         self.stop.set()
         self._wake()
+
+    def _note_signal(self) -> None:
+        self._num_signals += 1  # a second Ctrl-C means: now
+        self._wake()
+
+    def _hear_parent(self) -> None:
+        assert self._parent_fd is not None, "it was registered"
+        if not os.read(self._parent_fd, 4096):
+            self._selector.unregister(self._parent_fd)
+            self.request_stop()
 
     def _start(self, each: _Running) -> None:
         env = {**os.environ, **each.spec.env, SUPERVISED: str(os.getpid())}
@@ -215,10 +226,9 @@ class Supervisor:
         for process in alive:
             process.terminate()
         deadline = time.monotonic() + self._stop_s
-        while any(p.poll() is None for p in alive) and time.monotonic() < deadline:
+        while any(p.poll() is None for p in alive) and time.monotonic() < deadline and self._num_signals < 2:
             for key, _ in self._selector.select(0.1):
-                if key.fileobj is not self._woken and key.fileobj != self._parent_fd:
-                    key.data()
+                key.data()
         guard.kill_descendants()
         for each in running:
             if each.process is not None and each.process.stdout is not None:

@@ -67,7 +67,7 @@ class Worker:
         except errors.Unavailable as error:
             log.warning("broker_awaited", reason=str(error))
         settings, process = self._settings, self._process
-        num_threads = max(1, (os.cpu_count() or 1) // process.slots)
+        num_threads = threads_per_attempt(os.cpu_count() or 1, process.slots)
         launcher = Launcher(env={**_thread_limits(num_threads), **process.env}, warm_s=settings.warm_s)
 
         @lru_cache(maxsize=16)
@@ -175,6 +175,14 @@ def main(argv: Sequence[str]) -> int:
     with on_stop_signal(worker.stop, then=worker.wake):
         worker.run()
     return 0
+
+
+def threads_per_attempt(num_cores: int, slots: int) -> int:
+    """Twice an even share of the cores: seldom do all slots compute at once, and a run's stages follow each other.
+
+    The number does not depend on who else is busy, so that equal attempts on a host give equal bytes.
+    """
+    return min(num_cores, max(1, 2 * num_cores // slots))
 
 
 def known_services() -> list[str]:
