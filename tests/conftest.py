@@ -120,6 +120,21 @@ def stack_settings(request: pytest.FixtureRequest) -> Settings:
     return settings
 
 
+@pytest.fixture(scope="session")
+def stack_settings_of(request: pytest.FixtureRequest) -> Callable[[str, Path], Settings]:
+    """Settings of a stack by its name, for factories that outlive one test."""
+
+    def make(stack: str, home: Path) -> Settings:
+        if stack == "embedded":
+            return Settings(home=home)
+        broker, database, store = (request.getfixturevalue(name) for name in ("rabbitmq", "postgres", "s3_server"))
+        return Settings(
+            home=home, broker_url=broker.new_vhost(), database_url=database.new_database(), **_s3_fields(store)
+        )
+
+    return make
+
+
 def _s3_fields(server: RadosGW) -> dict[str, Any]:
     return {
         "store_url": f"s3+http://{server.endpoint}/test-{uuid.uuid4().hex[:12]}",
