@@ -148,8 +148,15 @@ def test_no_gateway_is_unavailable_with_a_remedy() -> None:
         port = taken.getsockname()[1]
     with Client(f"http://127.0.0.1:{port}") as client, pytest.raises(errors.Unavailable, match="millrace up"):
         client.models()
-    with pytest.raises(errors.InvalidInput, match="http"):
-        Client("localhost:8470").models()
+    with Client(f"http://user:hidden@127.0.0.1:{port}") as client, pytest.raises(errors.Unavailable) as caught:
+        client.models()
+    assert "hidden" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:8470", "http://[::1", "ftp://host"])
+def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with Client(url) as client, pytest.raises(errors.InvalidInput, match="URL"):
+        client.models()
 
 
 def test_a_server_that_is_no_gateway_is_named() -> None:

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -37,8 +36,8 @@ class Transport:
             try:
                 return _read(self._http.send(self._request(call)), call)
             except (httpx.HTTPError, errors.Unavailable) as error:
-                if delay_s is None:
-                    raise _translated(error, self.url) from None
+                if delay_s is None or not _may_help(error):
+                    raise _translated(error, _shown(self.url)) from None
                 time.sleep(delay_s)
         raise AssertionError("the last try returns or raises")
 
@@ -55,7 +54,7 @@ class Transport:
             finally:
                 response.close()
         except httpx.HTTPError as error:
-            raise _translated(error, self.url) from None
+            raise _translated(error, _shown(self.url)) from None
 
     def close(self) -> None:
         self._http.close()
@@ -81,8 +80,8 @@ class AsyncTransport:
             try:
                 return _read(await self._http.send(self._request(call)), call)
             except (httpx.HTTPError, errors.Unavailable) as error:
-                if delay_s is None:
-                    raise _translated(error, self.url) from None
+                if delay_s is None or not _may_help(error):
+                    raise _translated(error, _shown(self.url)) from None
                 await asyncio.sleep(delay_s)
         raise AssertionError("the last try returns or raises")
 
@@ -99,7 +98,7 @@ class AsyncTransport:
             finally:
                 await response.aclose()
         except httpx.HTTPError as error:
-            raise _translated(error, self.url) from None
+            raise _translated(error, _shown(self.url)) from None
 
     async def close(self) -> None:
         await self._http.aclose()
@@ -118,10 +117,23 @@ async def _in_threads(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
         yield chunk
 
 
+def _may_help(error: Exception) -> bool:
+    """Whether to try again: not where the wait itself was the trouble, as another would only be as long."""
+    return not isinstance(error, errors.DeadlineExceeded | httpx.ReadTimeout | httpx.WriteTimeout)
+
+
 def _options(url: str) -> dict[str, Any]:
     # A proxy of the environment cannot reach this host's loopback.
-    is_local = (urlsplit(url).hostname or "") in ("127.0.0.1", "localhost", "::1")
+    try:
+        is_local = (httpx.URL(url).host or "") in ("127.0.0.1", "localhost", "::1")
+    except httpx.InvalidURL as error:
+        raise errors.InvalidInput(f"The gateway's URL is none: {error}.", field="MILLRACE_URL") from None
     return {"base_url": url, "trust_env": not is_local, "follow_redirects": False}
+
+
+def _shown(url: str) -> str:
+    """A URL for messages: without a password that it may hold."""
+    return str(httpx.URL(url).copy_with(userinfo=b""))
 
 
 def _timeout(call: Call[Any], read_timeout_s: float) -> httpx.Timeout:
@@ -151,7 +163,7 @@ def _raise_problem(response: httpx.Response) -> None:
     if "code" not in payload:
         broken = errors.Unavailable if response.status_code >= 500 else errors.MillraceError
         raise broken(
-            f"{response.request.url} answered {response.status_code} without saying why.",
+            f"{_shown(str(response.request.url))} answered {response.status_code} without saying why.",
             remedy="Check that MILLRACE_URL is a Millrace gateway.",
         )
     raise errors.from_payload({**payload, "message": payload.get("detail", "")})
