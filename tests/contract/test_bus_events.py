@@ -222,3 +222,38 @@ def test_a_loop_ends_soon_after_its_stop(bus: Bus, loop: str) -> None:
     stop.set()
     thread.join(2)
     assert not thread.is_alive()
+
+
+def test_a_bug_in_one_caller_is_no_success_of_another(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads that publish at once go in one batch; when its leader is interrupted, all of them hear of it."""
+    bus.declare("tests", ["#"])
+    has_turn, may_fail = threading.Event(), threading.Event()
+    publisher = bus._publisher  # type: ignore[attr-defined]  # the one thing that decides what goes together
+    deliver = publisher._deliver
+
+    def interrupted(messages: Sequence[object], *, timeout_s: float) -> set[str]:
+        if not has_turn.is_set():
+            has_turn.set()
+            may_fail.wait(10)
+            return set(deliver(messages, timeout_s=timeout_s))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(publisher, "_deliver", interrupted)
+    failures: list[BaseException] = []
+
+    def publish(id: str) -> None:
+        try:
+            bus.publish([make_started(id)])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=publish, args=(f"evt_{n}",)) for n in range(4)]
+    threads[0].start()
+    has_turn.wait(10)
+    for thread in threads[1:]:
+        thread.start()
+    wait_until(lambda: len(publisher._queue) == 3)
+    may_fail.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(type(error).__name__ for error in failures) == ["KeyboardInterrupt", "Unavailable", "Unavailable"]

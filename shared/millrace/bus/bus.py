@@ -151,7 +151,7 @@ class BrokerBus:
             links.establish(connection)
             with connection.channel() as channel:
                 return use(channel)
-        except (*connection.connection_errors, *connection.channel_errors) as error:
+        except faults.DRIVER_ERRORS as error:
             is_broken = True
             raise faults.translate(error, self._url) from error
         finally:

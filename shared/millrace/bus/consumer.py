@@ -77,7 +77,7 @@ class BatchConsumer(Generic[Item]):
             connection, is_broken = self._open_connection(), False
             try:
                 self._consume(connection)
-            except (*connection.connection_errors, *connection.channel_errors) as error:
+            except faults.DRIVER_ERRORS as error:
                 is_broken = True
                 num_failures = 0 if time.monotonic() - started > 10 else num_failures + 1
                 fault = faults.translate(error, self._url)

@@ -7,10 +7,14 @@ import sqlite3
 from urllib.parse import urlsplit
 
 from amqp import exceptions as amqp
+from kombu.exceptions import KombuError
 
 from millrace import errors
 
 FIELD = "MILLRACE_BROKER_URL"
+
+DRIVER_ERRORS = (OSError, sqlite3.Error, amqp.AMQPError, KombuError, AttributeError)
+"""What the transports raise when the broker is lost. kombu notes that py-amqp then sometimes raises AttributeError."""
 
 
 def describe(url: str) -> str:

@@ -67,7 +67,14 @@ class Publisher:
             if not ticket.is_done:  # else whoever had the turn took it along
                 with self._queueing:
                     group, self._queue = self._queue, []
-                self._serve(group, timeout_s=timeout_s)
+                try:
+                    unroutable = self._deliver([m for t in group for m in t.messages], timeout_s=timeout_s)
+                except BaseException as error:
+                    _settle(group, _failure_of(error), set())  # the others in the group must not take it for success
+                    if not isinstance(error, errors.MillraceError):
+                        raise
+                else:
+                    _settle(group, None, unroutable)
         if ticket.error is not None:
             raise ticket.error
 
@@ -78,7 +85,7 @@ class Publisher:
                 return False
             try:
                 self._ready().publish_unconfirmed(message)
-            except Exception as error:
+            except faults.DRIVER_ERRORS as error:
                 self._drop()
                 self._quiet_until = time.monotonic() + _QUIET_S
                 log.debug("signal_dropped", reason=str(faults.translate(error, self._url)))
@@ -89,27 +96,20 @@ class Publisher:
         with self._turn:
             self._drop(is_broken=False)
 
-    def _serve(self, group: list[_Ticket], *, timeout_s: float) -> None:
-        """Publish several callers' messages in one batch, again and again until it succeeds or time is up."""
+    def _deliver(self, messages: Sequence[Outgoing], *, timeout_s: float) -> set[str]:
+        """Publish in one batch, again and again until it succeeds or time is up; return the ids that reached no queue."""
         deadline = time.monotonic() + timeout_s
-        messages = [message for ticket in group for message in ticket.messages]
-        failure: errors.MillraceError | None = None
-        unroutable: set[str] = set()
         for attempt in itertools.count():
             try:
-                unroutable = self._ready().publish(messages, timeout_s=min(_CONFIRM_S, timeout_s))
-                failure = None
-                break
-            except Exception as error:
+                return self._ready().publish(messages, timeout_s=min(_CONFIRM_S, timeout_s))
+            except (errors.MillraceError, *faults.DRIVER_ERRORS) as error:
                 self._drop()
                 failure = faults.translate(error, self._url)
-            pause_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
-            if not failure.retryable or time.monotonic() + pause_s > deadline:
-                break
+                pause_s = _BACKOFF_S[min(attempt, len(_BACKOFF_S) - 1)]
+                if not failure.retryable or time.monotonic() + pause_s > deadline:
+                    raise failure from error
             time.sleep(pause_s)
-        for ticket in group:
-            ticket.is_done = True
-            ticket.error = failure or _unroutable(ticket, unroutable)
+        raise AssertionError("unreachable: the loop ends by return or raise")
 
     def _ready(self) -> _Session:
         if self._session is None:
@@ -209,6 +209,18 @@ class _Session:
     def _on_return(self, _error: Exception, _exchange: str, _routing_key: str, message: Any) -> None:
         properties = message["properties"] if isinstance(message, dict) else message.properties
         self._returned.add(str(properties.get("message_id", "")))
+
+
+def _settle(group: list[_Ticket], failure: errors.MillraceError | None, unroutable: set[str]) -> None:
+    for ticket in group:
+        ticket.is_done = True
+        ticket.error = failure or _unroutable(ticket, unroutable)
+
+
+def _failure_of(error: BaseException) -> errors.MillraceError:
+    if isinstance(error, errors.MillraceError):
+        return error
+    return errors.Unavailable("publishing was interrupted.", remedy="Publish again.")
 
 
 def _unroutable(ticket: _Ticket, returned: set[str]) -> errors.MillraceError | None:

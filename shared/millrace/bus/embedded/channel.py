@@ -16,8 +16,10 @@ from kombu.message import Message
 from kombu.transport.base import StdChannel
 
 from millrace.bus.embedded import topology
+from millrace.bus.embedded.broker import Broker
 from millrace.bus.embedded.connection import Connection
-from millrace.bus.embedded.deliveries import Delivery, Outgoing
+from millrace.bus.embedded.deliveries import Delivery
+from millrace.bus.embedded.publishing import PublishBatch
 from millrace.contracts.base import canonical_json
 
 _CHUNK = 64
@@ -50,7 +52,7 @@ class Channel(StdChannel):  # type: ignore[misc]  # kombu ships no types
     # --- topology -----------------------------------------------------------------------------------------------------
 
     def exchange_declare(self, exchange: str, type: str = "direct", durable: bool = False, **_: Any) -> None:
-        self._open.broker.declare_exchange(exchange, type or "direct", durable=durable)
+        self.broker.declare_exchange(exchange, type or "direct", durable=durable)
 
     def queue_declare(
         self,
@@ -73,16 +75,16 @@ class Channel(StdChannel):  # type: ignore[misc]  # kombu ships no types
 
     def queue_bind(self, queue: str, exchange: str = "", routing_key: str = "", **_: Any) -> None:
         if exchange:  # every queue is bound to the default exchange by its name
-            self._open.broker.bind(queue, exchange, routing_key)
+            self.broker.bind(queue, exchange, routing_key)
 
     def queue_unbind(self, queue: str, exchange: str = "", routing_key: str = "", **_: Any) -> None:
-        self._open.broker.unbind(queue, exchange, routing_key)
+        self.broker.unbind(queue, exchange, routing_key)
 
     def queue_delete(self, queue: str, **_: Any) -> None:
-        self._open.broker.delete_queue(queue)
+        self.broker.delete_queue(queue)
 
     def queue_purge(self, queue: str, **_: Any) -> int:
-        return self._open.broker.purge(queue)
+        return self.broker.purge(queue)
 
     # --- publishing ---------------------------------------------------------------------------------------------------
 
@@ -199,7 +201,7 @@ class Channel(StdChannel):  # type: ignore[misc]  # kombu ships no types
             subscription = subscriptions[(position + self._turn) % len(subscriptions)]
             if room - num_taken <= 0:
                 break
-            found = self._open.broker.claim(
+            found = self.broker.claim(
                 subscription.queue, owner=self._open.owner.id, limit=room - num_taken, forget=subscription.forget
             )
             with self._mutex:
@@ -217,6 +219,10 @@ class Channel(StdChannel):  # type: ignore[misc]  # kombu ships no types
         return True
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    @property
+    def broker(self) -> Broker:
+        return self._open.broker
 
     @property
     def _open(self) -> Connection:
@@ -259,42 +265,6 @@ class Channel(StdChannel):  # type: ignore[misc]  # kombu ships no types
         connection = self._open
         for queue, ids in _by_queue(taken).items():
             connection.broker.release(queue, ids, owner=connection.owner.id, delivered=delivered)
-
-
-class PublishBatch:
-    """Messages on their way into one transaction."""
-
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
-        self._waiting: list[tuple[Outgoing, dict[str, Any], bool]] = []
-
-    def publish(
-        self, message: dict[str, Any], exchange: str = "", routing_key: str = "", mandatory: bool = False, **_: Any
-    ) -> None:
-        properties = message["properties"]
-        outgoing = Outgoing(
-            exchange, routing_key, properties, message["headers"], message["body"],
-            persistent=properties.get("delivery_mode", 2) == 2,
-        )  # fmt: skip
-        self._waiting.append((outgoing, message, mandatory))
-
-    def flush(self) -> None:
-        """Commit. A mandatory message that reaches no queue goes to the channel's `basic_return` listeners."""
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return
-        lost = {id(o) for o in self.channel._open.broker.publish([outgoing for outgoing, _, _ in waiting])}
-        for outgoing, message, mandatory in waiting:
-            if mandatory and id(outgoing) in lost:
-                returned = NotFound("no queue is bound", (60, 50), "Basic.publish", 312)
-                for callback in self.channel.events["basic_return"]:
-                    callback(returned, outgoing.exchange, outgoing.routing_key, message)
-
-    def discard(self) -> None:
-        self._waiting.clear()
-
-    def close(self) -> None:
-        """Nothing is held beyond flush or discard."""
 
 
 def _by_queue(taken: list[Delivery]) -> dict[str, list[int]]:
