@@ -123,7 +123,7 @@ def test_a_success_that_overtakes_its_start_counts_and_the_late_start_is_ignored
 def test_a_result_of_a_stale_holder_is_refused(stale: dict[str, object]) -> None:
     run = submit(run_of(stage("a"))).run
     current = replace(task("a", fence=2, status="running"), nonce="n1")
-    assert advance(run, succeeded("a", **stale), task=current, now=2.0) == Decision(run)
+    assert advance(run, succeeded("a", None, **stale), task=current, now=2.0) == Decision(run)
 
 
 def test_a_retryable_failure_waits_longer_each_time_then_fails_the_run() -> None:
