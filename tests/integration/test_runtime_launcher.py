@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from millrace.runtime.attempt import Attempt, Ending
+from millrace.runtime.channel import Channel
 from millrace.runtime.child import settings_values
 from millrace.runtime.launcher import Launched, Launcher
 from millrace.settings import Settings
@@ -111,3 +113,26 @@ def test_a_module_that_cannot_be_imported_fails_the_attempt_and_not_the_zygote(
 def test_peak_memory_is_the_childs(launcher: Launcher, tmp_path: Path) -> None:
     ending, _ = run(launcher.launch_warm(MODULES), tmp_path)
     assert 10 * 2**20 < ending.peak_memory_bytes < 500 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("report", "code"),
+    [
+        ({"exit_code": None, "signal": 9, "oom": True}, "resource_exhausted"),
+        ({"exit_code": None, "signal": 9, "oom": False}, "worker_lost"),
+        ({"exit_code": 0, "signal": None, "oom": False}, "worker_lost"),
+    ],
+)
+def test_a_kill_for_want_of_memory_is_told_from_other_ends(
+    report: dict[str, object], code: str, tmp_path: Path
+) -> None:
+    control, guard = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    channel, child = socket.socketpair()
+    reading, writing = os.pipe2(os.O_NONBLOCK)
+    guard.send(json.dumps({"peak_memory_bytes": 2**30, **report}).encode())
+    ending, _ = run(Launched(control, Channel(channel), reading), tmp_path)
+    assert ending.error is not None
+    assert ending.error.code == code
+    for end in (guard, child):
+        end.close()
+    os.close(writing)

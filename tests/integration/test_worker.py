@@ -75,6 +75,12 @@ def test_wrong_configuration_names_the_field(shared: Factory) -> None:
     assert (error.code, error.field) == ("invalid_spec", "stages.probe.with.tasks")
 
 
+def test_a_worker_with_other_code_than_expected_declines(shared: Factory) -> None:
+    shared.send(code_digest="0" * 64)
+    error = shared.wait_event(AttemptFailed).error
+    assert (error.code, error.retryable) == ("unavailable", True)
+
+
 def test_what_stage_code_raises_is_told_in_one_line_with_file_and_line(shared: Factory, store: Store) -> None:
     shared.send(do="raise")
     failed = failure(shared)

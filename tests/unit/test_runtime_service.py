@@ -9,9 +9,11 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from millrace import errors
 from millrace.runtime import telemetry
+from millrace.runtime.child import settings_of, settings_values
 from millrace.runtime.failures import is_out_of_memory, to_error
 from millrace.runtime.metrics import count_attempt, serving_metrics
 from millrace.runtime.worker import expand_services, known_services
@@ -41,6 +43,15 @@ def test_a_wrong_argument_or_variable_is_told_in_one_line(
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_child_has_the_workers_settings_whatever_its_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(home=tmp_path, store_secret_key=SecretStr("hush"), slots=3)
+    values = json.loads(json.dumps(settings_values(settings)))
+    monkeypatch.setenv("MILLRACE_SLOTS", "7")
+    assert settings_of(values) == settings
 
 
 def test_a_taken_metrics_port_is_told(tmp_path: Path) -> None:

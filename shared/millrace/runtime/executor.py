@@ -113,7 +113,14 @@ class Executor:
         holder = held.holder
         if self._is_draining:
             return self._announcer.announce(command, AttemptYielded(**subject(command, holder)))
-        started = AttemptStarted(**subject(command, holder), device=self._device, code_digest=self._digest(command))
+        expected, ours = command.code_digest, self._digest(command)
+        if expected and expected != ours:
+            other = errors.Unavailable(
+                f"This worker has other code of kind {command.kind!r} ({ours[:12]}) than was asked for ({expected[:12]}).",
+                remedy="Run one version of Millrace on all workers of a service.",
+            )
+            return self._announcer.announce(command, failed(command, holder, Ending(error=other), None))
+        started = AttemptStarted(**subject(command, holder), device=self._device, code_digest=ours)
         if not self._announcer.announce(command, started):
             return False
         with metrics.busy(command.kind):

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from millrace import errors
+from millrace.contracts.faults import path_of, said
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OWN = str(Path(__file__).parents[1])
@@ -39,9 +40,8 @@ def to_error(raised: BaseException, *, stage: str) -> errors.MillraceError:
 def to_spec_error(invalid: ValidationError, *, path: str) -> errors.InvalidSpec:
     """The first thing wrong with a configuration, with the path of its field."""
     first = invalid.errors(include_url=False)[0]
-    location = ".".join(str(part) for part in first["loc"])
-    found = "" if first["type"] == "missing" else f" Found {_short(repr(first['input']))}."
-    return errors.InvalidSpec(f"{first['msg']}.{found}", field=f"{path}.{location}" if location else path)
+    location = ".".join(str(part) for part in path_of(first))
+    return errors.InvalidSpec(said(first), field=f"{path}.{location}" if location else path)
 
 
 def is_out_of_memory(raised: BaseException) -> bool:

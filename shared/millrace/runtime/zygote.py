@@ -20,6 +20,8 @@ from typing import NoReturn
 
 from millrace.runtime import guard
 
+_CHILD = "millrace.runtime.child"
+
 NUM_FDS = 3
 """A request is one byte with three descriptors: the guard's control socket, the child's channel, the log pipe."""
 
@@ -37,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     requests = socket.socket(fileno=arguments.requests)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the worker decides, by closing the socket
-    _preload(["millrace.runtime.child", *arguments.module])
+    _preload([_CHILD, *arguments.module])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards are reaped by the kernel
     while True:
         data, fds, _, _ = socket.recv_fds(requests, 1, NUM_FDS)
@@ -67,6 +69,8 @@ def _preload(modules: Sequence[str]) -> None:
         # The child imports it again and says what is wrong with it, to the user and as this attempt's error.
         with contextlib.suppress(Exception):
             importlib.import_module(module)
+    with contextlib.suppress(Exception):
+        importlib.import_module(_CHILD).warm_up()
     gc.collect()
     gc.freeze()  # so that a child's collector does not touch, and copy, every page it shares with us
 
