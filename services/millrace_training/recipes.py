@@ -52,11 +52,11 @@ RECIPES: Mapping[str, Recipe] = {
         epochs=80, batch_size=64, learning_rate=2e-3, weight_decay=0.05, label_smoothing=0.05, augment="jitter", ema=0.98,
     ),
     "text_classification": Recipe(
-        architecture="text_encoder@1", epochs=8, batch_size=32, learning_rate=3e-3, weight_decay=0.0,
+        architecture="text_encoder@1", epochs=6, batch_size=32, learning_rate=3e-3, weight_decay=0.0,
     ),
     "language_modelling": Recipe(
         architecture="gpt@1", arguments={"layers": 4, "width": 192, "heads": 6, "max_context": 256, "dropout": 0.1},
-        steps=1500, max_seconds=285.0, evaluate_every=250, batch_size=16, optimizer="muon", learning_rate=0.01,
+        steps=1500, max_seconds=285.0, evaluate_every=250, batch_size=8, optimizer="muon", learning_rate=0.01,
         weight_decay=0.05, warmup=0.02, cooldown=0.6,
     ),
 }  # fmt: skip
