@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from millrace import errors
 from millrace.contracts.base import Contract
+from millrace.contracts.faults import path_of, said
 from millrace.contracts.views import Problem
 
 Scope = MutableMapping[str, Any]
@@ -76,11 +77,14 @@ def validate(kind: type[Body], value: Any) -> Body:
         return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        field = _path(first["loc"])
+        field = _path(path_of(first))
         remedy = ""
         if first["type"] == "extra_forbidden":
             remedy = f"Remove it; {errors.nearest(str(first['loc'][-1]), kind.model_fields)}"
-        raise errors.InvalidInput(f"{first['msg']}.", field=field or "body", remedy=remedy) from None
+            raise errors.InvalidInput("This field is unknown.", field=field, remedy=remedy) from None
+        if first["type"] == "too_long":
+            remedy = "Send fewer rows a request, or predict a whole file with `millrace batch`."
+        raise errors.InvalidInput(said(first), field=field or "body", remedy=remedy) from None
 
 
 async def send_json(send: Send, value: Any, *, status: int = 200, media_type: bytes = JSON, retry_s: int = 0) -> None:

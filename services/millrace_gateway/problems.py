@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -12,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from millrace import errors
+from millrace.contracts.faults import path_of, said
 from millrace.contracts.ids import new_id
 from millrace.contracts.views import Problem
 
@@ -94,16 +94,17 @@ async def _validation(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = error.errors()
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    where, *path = [str(part) for part in fault["loc"]]
+    where, *path = [str(part) for part in path_of(fault)]
     if fault["type"] == "json_invalid":
         reason = fault.get("ctx", {}).get("error", "not JSON")
         return respond(_invalid(f"The body is not valid JSON: {reason} at character {path[0] if path else 0}."))
     if where == "body" and not path:
+        return respond(_invalid("Expected a JSON object as the body.", remedy="Send Content-Type: application/json."))
+    if fault["type"] == "extra_forbidden":
         return respond(
-            _invalid(f"Expected a JSON body: {fault['msg']}.", remedy="Send Content-Type: application/json.")
+            _invalid("This field is unknown.", field=".".join(path), remedy="Remove it or correct its name.")
         )
-    found = "" if fault["type"] in ("missing", "extra_forbidden") else f"; found {_short(fault.get('input'))}"
-    return respond(_invalid(f"{fault['msg']}{found}.", field=".".join(path) or where))
+    return respond(_invalid(said(fault), field=".".join(path) or where))
 
 
 def _invalid(detail: str, *, field: str = "", remedy: str = "") -> Problem:
@@ -112,11 +113,6 @@ def _invalid(detail: str, *, field: str = "", remedy: str = "") -> Problem:
 
 def _title(status: int) -> str:
     return HTTPStatus(status).phrase
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 _MEANINGS: dict[int, tuple[str, str]] = {

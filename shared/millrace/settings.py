@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from millrace import errors
+from millrace.contracts.faults import said
 from millrace.contracts.ids import DEFAULT_TENANT
 
 
@@ -129,4 +130,4 @@ def load_settings(cls: type[S] = Settings) -> S:  # type: ignore[assignment]  # 
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "MILLRACE_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise errors.InvalidInput(f"{first['msg']}.", field=name, remedy="Correct or unset the variable.") from None
+        raise errors.InvalidInput(said(first), field=name, remedy="Correct or unset the variable.") from None

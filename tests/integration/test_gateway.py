@@ -204,7 +204,7 @@ def test_a_plan_shows_the_graph_and_starts_nothing(http: httpx.Client, source: d
 BAD_RUNS = [
     ({"pipeline": {"name": "p", "stages": {"clan": {}}}}, "stages.clan", "did you mean 'clean'"),
     ({"pipeline": {"name": "p", "stages": {}}}, "stages", "at least 1"),
-    ({"pipeline": {"name": "P!", "stages": {"clean": {}}}}, "name", "pattern"),
+    ({"pipeline": {"name": "P!", "stages": {"clean": {}}}}, "name", "lower-case"),
     ({"pipeline": {"name": "p", "stage": {}}}, "stage", "did you mean 'stages'"),
     ({"pipeline": PIPELINE}, "params.data", "no value"),
     ({"pipeline": PIPELINE, "params": {"data": "rows.csv"}}, "params.data", "upload"),
@@ -216,7 +216,7 @@ BAD_RUNS = [
     ),
     ({"pipeline": PIPELINE, "priority": 1000}, "priority", "less than or equal to 100"),
     ({"pipeline": PIPELINE, "run_id": "mine"}, "run_id", "pattern"),
-    ({"pipelin": PIPELINE}, "pipelin", "not permitted"),
+    ({"pipelin": PIPELINE}, "pipelin", "unknown"),
 ]
 
 

@@ -56,10 +56,10 @@ def test_a_classifier_answers_probabilities_by_label(stage: Stage) -> None:
     ("body", "field", "words"),
     [
         (b"{", "body", "not JSON"),
-        (b"[]", "body", "dictionary"),
+        (b"[]", "body", "mapping"),
         (b"{}", "rows", "required"),
         (b'{"rows": []}', "rows", "at least 1"),
-        (b'{"rows": [{"x": 1}], "row": 1}', "row", "Extra"),
+        (b'{"rows": [{"x": 1}], "row": 1}', "row", "unknown"),
         (b'{"rows": [1]}', "rows[0]", "object"),
         (b'{"rows": [{"x": 1}, {"bonus": 1}]}', "rows[1].x", "missing"),
         (b'{"rows": [{"x": 1}, {"x": "a"}]}', "rows[1].x", "number"),

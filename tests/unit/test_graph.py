@@ -149,7 +149,7 @@ def test_stages_may_be_written_in_any_order_when_wired() -> None:
         (one("  clean: {resources: {gpu: many}}"), "stages.clean.resources.gpu", "number"),
         (one("  Clean!: {}"), "stages.Clean!", "lower-case"),
         (one("  clean: {}").replace("api: millrace/v1", "api: millrace/v9"), "api", "millrace/v1"),
-        (one("  clean: {}").replace("name: p", "name: My Pipeline"), "name", "pattern"),
+        (one("  clean: {}").replace("name: p", "name: My Pipeline"), "name", "lower-case"),
         (one("  {}").replace("  {}", "  {}"), "stages", "at least 1"),
     ],
 )  # fmt: skip

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from millrace import errors
 from millrace.contracts.base import Contract
+from millrace.contracts.faults import path_of, said
 
 
 class Arguments(Contract):
@@ -122,10 +123,8 @@ def parse_arguments(name: str, values: Mapping[str, Any], *, field: str = "argum
         return cls.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join([field, *(str(part) for part in first["loc"])])
-        raise errors.InvalidSpec(
-            f"{first['msg']}; found {first['input']!r}.", field=where, remedy=f"See the arguments of {name}."
-        ) from None
+        where = ".".join([field, *(str(part) for part in path_of(first))])
+        raise errors.InvalidSpec(said(first), field=where, remedy=f"See the arguments of {name}.") from None
 
 
 def data_bound(name: str) -> frozenset[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 import click
 
@@ -69,6 +72,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return BROKEN_PIPE
+    except Exception as error:  # the last resort: whatever it is, the user gets a sentence and what to do
+        told = _of_the_system(error) if isinstance(error, OSError) else _unforeseen(error, arguments)
+        _complain(told, as_json="--json" in arguments)
+        return told.exit_code
+
+
+def _of_the_system(error: OSError) -> errors.MillraceError:
+    """A file that cannot be written or read here."""
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return errors.ResourceExhausted(f"{where}{error.strerror}.", remedy="Free space there, or name another place.")
+    return errors.InvalidInput(f"{where}{error.strerror or error}.", remedy="Correct the path or its permissions.")
+
+
+def _unforeseen(error: Exception, arguments: Sequence[str]) -> errors.MillraceError:
+    """A fault of ours: the traceback goes to a file, the user learns where it is."""
+    import traceback
+
+    log = Path(os.environ.get("MILLRACE_HOME") or "~/.millrace").expanduser() / "logs" / "command.log"
+    remedy = f"The traceback is in {log}; please report it."
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as out:
+            out.write(f"millrace {' '.join(arguments[:1])}\n{''.join(traceback.format_exception(error))}\n")
+    except OSError:
+        remedy = "Please report it."
+    return errors.MillraceError(f"millrace failed in a way it did not foresee ({type(error).__name__}).", remedy=remedy)
 
 
 def _complain(error: errors.MillraceError, *, as_json: bool) -> None:

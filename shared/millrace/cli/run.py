@@ -107,6 +107,8 @@ def _values(data: Sequence[str], params: Sequence[str]) -> dict[str, Any]:
     for item in data:
         name, sign, path = item.partition("=")
         name, path = (name, path) if sign and name.isidentifier() else ("data", item)
+        if not path:
+            raise errors.InvalidInput("Expected [NAME=]PATH; found no path.", field="--data", remedy="Name the data.")
         values[name] = path if path.startswith("s3://") else Path(path).absolute()
     return values
 

@@ -81,13 +81,14 @@ def predict(
     as_json: bool,
 ) -> int:  # fmt: skip
     """Ask an endpoint for predictions of rows, or for text that goes on from a prompt."""
+    asked = [] if prompt else _rows(rows, file)
     with open_client() as client:
         target = client.endpoint(endpoint)
         if prompt:
             text = target.generate(prompt, max_tokens=max_tokens, temperature=temperature, seed=seed)
             click.echo(json.dumps({"prompt": prompt, "text": text}, ensure_ascii=False) if as_json else prompt + text)
             return 0
-        answers = target.predict(_rows(rows, file))
+        answers = target.predict(asked)
     if as_json:
         print_json(plain(answers))
     else:
@@ -116,8 +117,12 @@ def _rows_of(file: Path) -> list[dict[str, Any]]:
                 remedy="Use `millrace batch` for many rows.",
             )
         text = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise errors.InvalidInput(f"Cannot read {file}: {error}.", field="--file") from None
+    except OSError as error:
+        raise errors.InvalidInput(f"Cannot read {file}: {error.strerror}.", field="--file") from None
+    except UnicodeDecodeError as error:
+        raise errors.InvalidInput(
+            f"{file} is not UTF-8 text (byte {error.start}).", field="--file", remedy="Save it as UTF-8."
+        ) from None
     if text.startswith("["):
         return [_checked(row, f"{file} row {number}") for number, row in enumerate(_json(text, str(file)), start=1)]
     return [
@@ -134,6 +139,8 @@ def _json(text: str, where: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         raise errors.InvalidInput(f"Not valid JSON at character {error.pos + 1}: {error.msg}.", field=where) from None
+    except (RecursionError, ValueError):  # nested too deeply, or a number of thousands of digits
+        raise errors.InvalidInput("Not JSON that can be read.", field=where) from None
 
 
 def _checked(value: Any, where: str) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from millrace import errors
 from millrace.client.stages import Function, FunctionLike, Input, Stage, Uploader
 from millrace.contracts.artifacts import ArtifactRef
-from millrace.contracts.loading import load_spec, load_spec_file, validate
+from millrace.contracts.loading import load_spec, load_spec_file, spec_error, validate
 from millrace.contracts.pipelines import PipelineSpec, StageSpec
 
 DATA = "data"
@@ -125,8 +127,8 @@ class Pipeline:
 def _written(stage: Stage, inputs: Mapping[str, Any], upload: Uploader) -> StageSpec:
     try:
         return stage.spec(inputs=inputs, upload=upload)
-    except ValueError as error:
-        raise errors.InvalidSpec(f"{error}", field=f"stages.{stage.name}") from None
+    except ValidationError as error:
+        raise spec_error(StageSpec, error, field=f"stages.{stage.name}") from None
 
 
 def _open_main_input(stage: Stage, spec: StageSpec, stages: Sequence[Stage], *, wants_data: bool) -> str:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from millrace import errors
 from millrace.client import calls
 from millrace.client.calls import Call
+from millrace.contracts.faults import path_of, said
 from millrace.contracts.views import GenerateRequest, PredictResponse
 
 
@@ -33,5 +34,6 @@ def _invalid(error: Exception, field: str) -> errors.InvalidData:
     if not isinstance(error, ValidationError):
         return errors.InvalidData(f"Expected a list of rows, each a mapping of column to value: {error}.", field=field)
     fault = error.errors(include_url=False, include_input=False)[0]
-    path = [str(part) for part in fault["loc"] if not str(part).startswith(("dict[", "list[", "json", "function-"))]
-    return errors.InvalidData(f"{fault['msg']}.", field=".".join(path) or field)
+    path = [str(part) for part in path_of(fault) if not str(part).startswith("json")]
+    remedy = "Predict a whole file with `millrace batch`." if fault["type"] == "too_long" else ""
+    return errors.InvalidData(said(fault), field=".".join(path) or field, remedy=remedy)

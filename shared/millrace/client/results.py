@@ -81,7 +81,8 @@ def check_succeeded(view: RunView) -> RunView:
     """
     if view.status == "succeeded":
         return view
-    where = f" at stage {view.stage!r}" if view.stage else ""
+    field = f", {view.error.field}" if view.error and view.error.field else ""
+    where = f" at stage {view.stage!r}{field}" if view.stage else ""
     reason = view.error.message if view.error else _reason(view.stages, view.stage)
     raise errors.RunFailed(
         f"Run {view.run_id} of {view.pipeline!r} was {view.status}{where}: {reason}"

@@ -15,6 +15,8 @@ from millrace.client.pipelines import DATA, REMOTE_SCHEMES, Pipeline
 from millrace.client.stages import Function, FunctionLike, Stage
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType
 from millrace.contracts.ids import new_run_id
+from millrace.contracts.loading import validate
+from millrace.contracts.params import check_names
 from millrace.contracts.pipelines import PipelineSpec
 from millrace.contracts.views import SubmitRun
 
@@ -58,15 +60,17 @@ class Preparer:
         given = {**own, **params}
         if submission.data is not None:
             given[_data_param(spec, given)] = submission.data
-        return SubmitRun(
-            run_id=new_run_id(),
-            pipeline=spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
-            params=self._values(spec, given, pipeline.base, send),
-            labels=dict(submission.labels or {}),
-            priority=submission.priority,
-            idempotency_key=submission.idempotency_key,
-            seed=submission.seed,
-        )
+        check_names(spec, given)
+        body = {
+            "run_id": new_run_id(),
+            "pipeline": spec.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+            "params": self._values(spec, given, pipeline.base, send),
+            "labels": dict(submission.labels or {}),
+            "priority": submission.priority,
+            "idempotency_key": submission.idempotency_key,
+            "seed": submission.seed,
+        }
+        return validate(SubmitRun, body)
 
     def _values(self, spec: PipelineSpec, given: Mapping[str, Any], base: Path, send: Send) -> dict[str, Any]:
         """The parameters as JSON: data sets as references. Defaults start at the file, arguments at the caller."""

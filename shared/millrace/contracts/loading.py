@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from millrace import errors
+from millrace.contracts.faults import path_of, said
 from millrace.contracts.pipelines import PipelineSpec
 
 MAX_SPEC_BYTES = 4 * 2**20
@@ -86,6 +87,8 @@ def parse_yaml(text: str, *, source: str = "") -> Any:
         ) from None
     except (YAMLError, ValueError) as error:
         raise errors.InvalidSpec(f"{where}: not valid YAML ({str(error).splitlines()[0]}).") from None
+    except RecursionError:
+        raise errors.InvalidSpec(f"{where} is nested too deeply to be read.", remedy="Close its brackets.") from None
 
 
 M = TypeVar("M", bound=BaseModel)
@@ -105,9 +108,9 @@ def validate(model: type[M], value: Any, *, field: str = "") -> M:
 
 def spec_error(model: type[BaseModel], error: ValidationError, *, field: str = "") -> errors.InvalidSpec:
     """Translate pydantic's first complaint: path, what was expected, what was found, the nearest valid name."""
-    faults = error.errors(include_url=False, include_context=False)
+    faults = error.errors(include_url=False)
     fault = next((f for f in faults if f["type"] == "extra_forbidden"), faults[0])
-    loc = _without_union_tags(fault["loc"])
+    loc = path_of(fault)
     path = ".".join([*([field] if field else []), *(str(part) for part in loc)])
     others = f" ({len(faults) - 1} more after this one.)" if len(faults) > 1 else ""
     if fault["type"] == "extra_forbidden":
@@ -115,15 +118,8 @@ def spec_error(model: type[BaseModel], error: ValidationError, *, field: str = "
         return errors.InvalidSpec(
             f"Unknown field {str(loc[-1])!r}; {errors.nearest(str(loc[-1]), names)}{others}", field=path
         )
-    if fault["type"] == "missing":
-        return errors.InvalidSpec(f"This field is required.{others}", field=path, remedy="Add it.")
-    found = _short(fault["input"])
-    return errors.InvalidSpec(f"{fault['msg']}; found {found}.{others}", field=path)
-
-
-def _without_union_tags(loc: Sequence[int | str]) -> tuple[int | str, ...]:
-    """Drop what pydantic adds to a path for itself: validator and union member names in brackets."""
-    return tuple(p for p in loc if not (isinstance(p, str) and ("[" in p or p.startswith("function-"))))
+    remedy = "Add it." if fault["type"] == "missing" else ""
+    return errors.InvalidSpec(f"{said(fault)}{others}", field=path, remedy=remedy)
 
 
 def _field_names(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
@@ -145,11 +141,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
         if found is not None:
             return found
     return None
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _kind(value: Any) -> str:

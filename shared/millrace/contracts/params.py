@@ -20,11 +20,7 @@ def resolve_params(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, An
     Raises:
         InvalidSpec: An unknown or missing parameter, or a value of another type.
     """
-    for name in given:
-        if name not in spec.params:
-            raise errors.InvalidSpec(
-                f"The pipeline has no parameter {name!r}; {errors.nearest(name, spec.params)}", field=f"params.{name}"
-            )
+    check_names(spec, given)
     values = {}
     for name, param in spec.params.items():
         value = given.get(name)
@@ -37,6 +33,15 @@ def resolve_params(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, An
             )
         values[name] = _checked(name, param, value)
     return values
+
+
+def check_names(spec: PipelineSpec, given: Mapping[str, Any]) -> None:
+    """Raises InvalidSpec where a parameter is given that the pipeline does not have."""
+    for name in given:
+        if name not in spec.params:
+            raise errors.InvalidSpec(
+                f"The pipeline has no parameter {name!r}; {errors.nearest(name, spec.params)}", field=f"params.{name}"
+            )
 
 
 def substitute(value: Any, params: Mapping[str, Any], *, field: str) -> Any:

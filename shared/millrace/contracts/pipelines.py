@@ -21,6 +21,8 @@ ParamType = Literal["dataset", "string", "integer", "float", "boolean", "json"]
 class Param(Contract):
     """A parameter of the pipeline. `data: dataset` is short for `data: {type: dataset}`."""
 
+    model_config = ConfigDict(allow_inf_nan=False)  # JSON has neither, and would carry them as null
+
     type: ParamType
     default: JsonValue = Field(
         default=None, description="Used when the caller gives none; without one the parameter is required."
@@ -90,7 +92,7 @@ class StageSpec(Contract):
     function: FunctionSpec | None = None
     with_: dict[str, JsonValue] = Field(default_factory=dict, alias="with")
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, allow_inf_nan=False)
 
 
 class PipelineSpec(Contract):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import ConfigDict, Field, JsonValue
 
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import Contract
@@ -62,6 +62,8 @@ class RunPage(Contract):
 class SubmitRun(Contract):
     """Body of POST /v1/runs. `params` gives data sets as artifact references or as s3:// URLs."""
 
+    model_config = ConfigDict(allow_inf_nan=False)  # JSON has neither, and would carry them as null
+
     run_id: str = Field(
         default="",
         description="Made by the client, so that submitting twice is once.",
@@ -77,6 +79,8 @@ class SubmitRun(Contract):
 
 class PlanRequest(Contract):
     """Body of POST /v1/plan: what a submission would run."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     pipeline: dict[str, JsonValue] = Field(description="The pipeline spec, as in the YAML file.")
     params: dict[str, JsonValue] = Field(default_factory=dict)
@@ -190,6 +194,8 @@ MAX_PREDICT_ROWS = 4096
 
 class PredictRequest(Contract):
     """Body of POST /v1/endpoints/{name}/predict."""
+
+    model_config = ConfigDict(allow_inf_nan=False)  # JSON has neither, and would carry them as null
 
     rows: tuple[dict[str, JsonValue], ...] = Field(min_length=1, max_length=MAX_PREDICT_ROWS)
 
