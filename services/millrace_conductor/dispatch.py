@@ -93,7 +93,7 @@ def _inputs(tx: Transaction, run: RunState, spec: GraphStage) -> dict[str, Artif
     inputs: dict[str, ArtifactRef | tuple[ArtifactRef, ...]] = {}
     for port, bound in spec.inputs.items():
         if isinstance(bound, tuple):
-            inputs[port] = tuple(_artifact(run, b) for b in bound)
+            inputs[port] = tuple(artifact for b in bound for artifact in _artifacts(run, b))
         else:
             inputs[port] = _artifact(run, bound)
     if spec.endpoint and spec.effect == "none" and "current" not in inputs:
@@ -101,6 +101,13 @@ def _inputs(tx: Transaction, run: RunState, spec: GraphStage) -> dict[str, Artif
         if current is not None:
             inputs["current"] = current
     return inputs
+
+
+def _artifacts(run: RunState, binding: Binding) -> tuple[ArtifactRef, ...]:
+    """What a binding of a list stands for: one artifact, or all that a mapped stage made."""
+    outputs = run.stages[binding.stage].outputs if binding.stage else None
+    made = outputs.lists.get(binding.port) if outputs is not None else None
+    return made if made is not None else (_artifact(run, binding),)
 
 
 def _artifact(run: RunState, binding: Binding) -> ArtifactRef:

@@ -108,6 +108,11 @@ def _reference(
             f"Stage {stage!r} has no output {port!r}; {errors.nearest(port, ports[stage])}", field=field
         )
     _check_type(ports[stage][port].type, wanted, what=value, field=field)
+    if ports[stage][port].many and not wanted.many:
+        raise errors.InvalidSpec(
+            f"This input takes one {wanted.type}, but {value} is a list: stage {stage!r} is mapped with `foreach`.",
+            field=field, remedy="Give the function a `merge`, or take a list.",
+        )  # fmt: skip
     return Binding(stage=stage, port=port)
 
 
@@ -125,7 +130,9 @@ def _nearest(
     field: str,
 ) -> Binding:
     for stage in reversed(earlier):
-        fitting = [port for port, p in ports[stage].items() if p.type == wanted.type and p.auto]
+        fitting = [
+            p for p, made in ports[stage].items() if made.type == wanted.type and made.auto and made.many <= wanted.many
+        ]
         if len(fitting) > 1:
             raise errors.InvalidSpec(
                 f"Stage {stage!r} has several outputs of type {wanted.type}: {', '.join(fitting)}.",

@@ -53,7 +53,7 @@ def expand(
     ports: dict[str, Mapping[str, Port]] = {s.name: kinds["ingest"].outputs for s in stages}
     kinds_of = {name: _kind_of(name, stage, kinds) for name, stage in spec.stages.items()}
     for name, kind in kinds_of.items():
-        ports[name] = kind.outputs
+        ports[name] = _outputs(spec.stages[name], kind)
     earlier: list[str] = [s.name for s in stages]
     for name, stage in spec.stages.items():
         kind = kinds_of[name]
@@ -90,8 +90,17 @@ def _kind_of(name: str, stage: StageSpec, kinds: Mapping[str, StageKind]) -> Sta
     if kind in kinds:
         return kinds[kind]
     raise errors.InvalidSpec(
-        f"No stage kind {kind!r} is installed; {errors.nearest(kind, kinds)}", field=f"{field}.kind" if stage.kind else field
+        f"No stage kind {kind!r} is installed; {errors.nearest(kind, kinds)}",
+        field=f"{field}.kind" if stage.kind else field,
     )
+
+
+def _outputs(stage: StageSpec, kind: StageKind) -> Mapping[str, Port]:
+    """Output ports of a stage: lists of artifacts where it is mapped over items and nothing merges them."""
+    merges = stage.function is not None and stage.function.has_merge
+    if stage.foreach is None or merges:
+        return kind.outputs
+    return {name: port.model_copy(update={"many": True}) for name, port in kind.outputs.items()}
 
 
 def _function_kind(stage: StageSpec) -> StageKind:
