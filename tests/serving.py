@@ -16,10 +16,10 @@ from millrace.bus.connect import connect
 from millrace.contracts.artifacts import ArtifactRef, Ref
 from millrace.contracts.events import EndpointDesired, EndpointReported, Event
 from millrace.contracts.ids import new_id
+from millrace.runtime.listening import bind
 from millrace.settings import Settings
 from millrace.store import Store
 from millrace.store.connect import open_store
-from millrace_deployment.listening import bind
 from millrace_deployment.server import ModelServer
 
 Found = TypeVar("Found")
@@ -86,7 +86,7 @@ def wait_for(found: Callable[[], Found | None], *, what: str, timeout_s: float =
 def running(home: Path, *, bus: Bus | None = None) -> Iterator[Stage]:
     """A server that runs in a thread until the block ends."""
     settings = Settings(home=home, serve_port=0)
-    listener = bind("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0, variable="MILLRACE_SERVE")
     store, own_bus = open_store(settings), connect(settings.broker)
     server = ModelServer(settings, store=store, bus=bus or own_bus, listener=listener)
     stage = Stage(settings, server, store, own_bus)

@@ -15,12 +15,12 @@ from millrace import errors
 from millrace.bus import Bus
 from millrace.bus.connect import connect
 from millrace.contracts.events import EndpointDesired
+from millrace.runtime.listening import announced, bind, url_of
 from millrace.runtime.signals import on_stop_signal
 from millrace.settings import Settings, load_settings
 from millrace.store import Store
 from millrace.store.connect import open_store
 from millrace_deployment.app import App
-from millrace_deployment.listening import announced, bind, url_of
 from millrace_deployment.measures import Measures
 from millrace_deployment.reconciling import Reconciler
 from millrace_deployment.registry import Registry, Served
@@ -70,7 +70,7 @@ class ModelServer:
             threading.Thread(target=self._listen, name="signals", daemon=True),
             threading.Thread(target=self._reporter.run, args=(self._stop,), name="report", daemon=True),
         ]
-        with announced(self._settings.home, self.url):
+        with announced(self._settings.home, "serve", self.url):
             for thread in threads:
                 thread.start()
             log.info("server_started", server=self.id, url=self.url)
@@ -143,7 +143,7 @@ def main(argv: Sequence[str] = ()) -> int:
             remedy="Set MILLRACE_SERVE_HOST and MILLRACE_SERVE_PORT.",
         )
     settings = load_settings(Settings)
-    with bind(settings.serve_host, settings.serve_port) as listener:
+    with bind(settings.serve_host, settings.serve_port, variable="MILLRACE_SERVE") as listener:
         store, bus = open_store(settings, tenant=settings.tenant), connect(settings.broker)
         server = ModelServer(settings, store=store, bus=bus, listener=listener)
         try:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import json
-import os
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from millrace import errors
+from millrace.runtime.listening import announced, bind, url_of
 from millrace.settings import load_settings
 from millrace_gateway.app import create_api
 from millrace_gateway.backends import open_backends
 from millrace_gateway.edge import Edge
 from millrace_gateway.settings import GatewaySettings
 
-BACKLOG = 2048
 GRACE_S = 10
 """How long open requests may go on after a stop was asked for; streams end at once."""
 
@@ -55,7 +50,7 @@ def serve(settings: GatewaySettings) -> None:
         timeout_graceful_shutdown=GRACE_S,
     )
     with (
-        bind(settings.gateway_host, settings.gateway_port) as listener,
+        bind(settings.gateway_host, settings.gateway_port, variable="MILLRACE_GATEWAY") as listener,
         asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
     ):
         runner.run(_serve(settings, api, config, listener))
@@ -65,8 +60,7 @@ async def _serve(settings: GatewaySettings, api: FastAPI, config: uvicorn.Config
     async with open_backends(settings) as backends:
         api.state.backends = backends
         server = _Server(config, on_exit=backends.live.close_streams)
-        listener.listen(BACKLOG)
-        with announced(settings.home, url_of(listener)):
+        with announced(settings.home, "gateway", url_of(listener)):
             await server.serve(sockets=[listener])
 
 
@@ -83,65 +77,3 @@ class _Server(uvicorn.Server):
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self.should_exit = True
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a bound socket; port 0 takes a free one."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise _refused(error, host, port) from None
-    return listener
-
-
-def _refused(error: OSError, host: str, port: int) -> errors.MillraceError:
-    if error.errno == errno.EADDRINUSE:
-        return errors.Conflict(
-            f"Port {port} of {host} is taken.",
-            field="MILLRACE_GATEWAY_PORT",
-            remedy="Stop what uses it, set another port, or 0 for a free one.",
-        )
-    if error.errno == errno.EACCES:
-        return errors.Unauthorized(
-            f"Port {port} needs privileges.", field="MILLRACE_GATEWAY_PORT", remedy="Use one above 1023."
-        )
-    return errors.InvalidInput(
-        f"Cannot bind {host!r}: {error.strerror or error}.",
-        field="MILLRACE_GATEWAY_HOST",
-        remedy="Use an address of this host, such as 127.0.0.1 or 0.0.0.0.",
-    )
-
-
-def url_of(listener: socket.socket) -> str:
-    """How this host reaches a bound socket."""
-    host, port = listener.getsockname()[:2]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-@contextmanager
-def announced(home: Path, url: str) -> Iterator[None]:
-    """Keep `run/gateway.json` under the home while serving: how commands and scripts on this host find the gateway."""
-    path = home / "run" / "gateway.json"
-    body = json.dumps({"url": url, "pid": os.getpid()})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".gateway.{os.getpid()}")
-        scratch.write_text(body, encoding="utf-8")
-        scratch.replace(path)
-    except OSError as error:
-        raise errors.InvalidInput(
-            f"Cannot write {path}: {error.strerror}.",
-            field="MILLRACE_HOME",
-            remedy="Give a directory one may write to.",
-        ) from None
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            if path.read_text(encoding="utf-8") == body:  # another gateway of this home may have announced itself since
-                path.unlink()

@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 from typing import Annotated
 
+import httpx
 import structlog
 from fastapi import APIRouter, Path, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.background import BackgroundTask
 
 from millrace import errors
 from millrace.contracts.ids import NAME_PATTERN
@@ -81,16 +84,21 @@ async def generate(name: EndpointName, request: Request, backends: Using) -> Res
 
 async def _forward(backends: Backends, name: str, verb: str, body: bytes) -> Response:
     """Pass the body to a ready server and its answer back, undecoded. An unreachable server is passed over."""
-    import httpx
-
     view = await backends.call(backends.ledger.endpoint, backends.settings.tenant, name)
     urls = list(view.urls)
     shift = next(_turn) % len(urls) if urls else 0
     for url in urls[shift:] + urls[:shift]:
         try:
-            answer = await backends.proxy().post(
-                f"{url}/v1/endpoints/{name}/{verb}", content=body, headers={"Content-Type": "application/json"}
+            request = backends.proxy().build_request(
+                "POST", f"{url}/v1/endpoints/{name}/{verb}", content=body, headers={"Content-Type": "application/json"}
             )
+            answer = await backends.proxy().send(request, stream=True)
+            kind = answer.headers.get("content-type", "")
+            if kind.startswith("text/event-stream"):
+                return StreamingResponse(
+                    answer.aiter_raw(), answer.status_code, media_type=kind, background=_closing(answer)
+                )
+            await answer.aread()
         except httpx.ConnectError as error:
             log.warning("server_unreachable", endpoint=name, url=url, reason=str(error))
             continue
@@ -99,8 +107,14 @@ async def _forward(backends: Backends, name: str, verb: str, body: bytes) -> Res
             raise errors.DeadlineExceeded(f"Endpoint {name!r} did not answer within {limit:g} s.") from None
         except httpx.HTTPError as error:
             raise errors.Unavailable(f"Endpoint {name!r} broke off its answer: {error}.", remedy="Try again.") from None
-        return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+        kept = {"Retry-After": answer.headers["retry-after"]} if "retry-after" in answer.headers else None
+        return Response(answer.content, answer.status_code, headers=kept, media_type=kind)
     raise _not_served(view)
+
+
+def _closing(answer: httpx.Response) -> BackgroundTask:
+    """Give the connection back once the stream has been passed on, or the caller has left."""
+    return BackgroundTask(answer.aclose)
 
 
 def _not_served(view: EndpointView) -> errors.MillraceError:

@@ -1,4 +1,4 @@
-"""Binding the model server's address, and saying on this host where it is."""
+"""Binding a service's address, and saying on this host where it is; for the gateway and the model server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,13 @@ from millrace import errors
 BACKLOG = 2048
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, variable: str) -> socket.socket:
     """Return a listening socket; port 0 takes a free one.
+
+    Args:
+        host: An address of this host.
+        port: 0 to 65535.
+        variable: Where both come from, such as `MILLRACE_GATEWAY`, for messages.
 
     Raises:
         Conflict: The port is taken.
@@ -31,7 +36,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
-        raise _refused(error, host, port) from None
+        raise _refused(error, host, port, variable) from None
     return listener
 
 
@@ -43,17 +48,17 @@ def url_of(listener: socket.socket) -> str:
 
 
 @contextmanager
-def announced(home: Path, url: str) -> Iterator[None]:
-    """Keep `run/serve.json` under the home while serving: how commands on this host find the server.
+def announced(home: Path, name: str, url: str) -> Iterator[None]:
+    """Keep `run/<name>.json` under the home while serving: how commands and scripts on this host find the service.
 
     Raises:
         InvalidInput: The home cannot be written to.
     """
-    path = home / "run" / "serve.json"
+    path = home / "run" / f"{name}.json"
     body = json.dumps({"url": url, "pid": os.getpid()})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".serve.{os.getpid()}")
+        scratch = path.with_name(f".{name}.{os.getpid()}")
         scratch.write_text(body, encoding="utf-8")
         scratch.replace(path)
     except OSError as error:
@@ -65,21 +70,21 @@ def announced(home: Path, url: str) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            if path.read_text(encoding="utf-8") == body:  # another server of this home may have taken its place
+            if path.read_text(encoding="utf-8") == body:  # another one of this home may have taken its place
                 path.unlink()
 
 
-def _refused(error: OSError, host: str, port: int) -> errors.MillraceError:
+def _refused(error: OSError, host: str, port: int, variable: str) -> errors.MillraceError:
     if error.errno == errno.EADDRINUSE:
         return errors.Conflict(
-            f"Port {port} of {host} is taken.", field="MILLRACE_SERVE_PORT",
+            f"Port {port} of {host} is taken.", field=f"{variable}_PORT",
             remedy="Stop what uses it, set another port, or 0 for a free one.",
         )  # fmt: skip
     if error.errno == errno.EACCES:
         return errors.Unauthorized(
-            f"Port {port} needs privileges.", field="MILLRACE_SERVE_PORT", remedy="Use one above 1023."
+            f"Port {port} needs privileges.", field=f"{variable}_PORT", remedy="Use one above 1023."
         )
     return errors.InvalidInput(
-        f"Cannot bind {host!r}: {error.strerror or error}.", field="MILLRACE_SERVE_HOST",
+        f"Cannot bind {host!r}: {error.strerror or error}.", field=f"{variable}_HOST",
         remedy="Use an address of this host, such as 127.0.0.1 or 0.0.0.0.",
     )  # fmt: skip
