@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -9,7 +11,9 @@ import pytest
 
 from millrace.contracts.editors import pipeline_schema
 from millrace.contracts.loading import parse_yaml
-from millrace.contracts.stages import Port, StageConfig, StageKind
+from millrace.contracts.stages import Port, StageConfig, StageKind, installed_kinds
+
+ROOT = Path(__file__).parents[2]
 
 
 class Nested(StageConfig):
@@ -70,3 +74,9 @@ def test_a_good_pipeline_is_accepted(schema: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize("text", BAD)
 def test_a_bad_pipeline_is_refused(schema: dict[str, Any], text: str) -> None:
     assert not jsonschema.Draft202012Validator(schema).is_valid(parse_yaml(text))
+
+
+def test_the_published_file_is_the_schema_of_the_shipped_kinds() -> None:
+    published = json.loads((ROOT / "docs" / "pipeline.schema.json").read_text(encoding="utf-8"))
+    current = json.loads(json.dumps(pipeline_schema(installed_kinds())))
+    assert published == current, "run: millrace schema > docs/pipeline.schema.json"

@@ -21,6 +21,7 @@ BROKEN_PIPE = 141
 COMMANDS = {
     "init": ("millrace.cli.init:init", "Write a commented pipeline for your data file."),
     "plan": ("millrace.cli.run:plan", "Show the expanded graph of a pipeline without running it."),
+    "schema": ("millrace.cli.schema:schema", "Print the JSON Schema of pipeline files, for editors."),
     "run": ("millrace.cli.run:run", "Run a pipeline and follow it to its end."),
     "batch": ("millrace.cli.batch:batch", "Predict a whole data file with a model."),
     "status": ("millrace.cli.runs:status", "Show one run, stage by stage."),
