@@ -16,7 +16,7 @@ RUN_STAMP := .venv/.installed-run
 DEV_STAMP := .venv/.installed-dev
 PYTHONS := python3.11 python3.12 python3.13 python3.14 python3 python
 PYTHON_IS_FIT := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
-SOURCES := shared services tests
+SOURCES := shared services tests examples
 
 .PHONY: run test check bench clean help
 
@@ -24,7 +24,8 @@ help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(RUN_STAMP) ## run examples/$EXAMPLE (digits): from data to an endpoint that answers
-	@$(BIN)/python examples/$(EXAMPLE)/run.py $(ARGS)
+	@test -e examples/$(EXAMPLE)/run.py || { echo "There is no examples/$(EXAMPLE)/run.py." >&2; exit 1; }
+	@$(BIN)/python -m examples.$(EXAMPLE).run $(ARGS)
 
 test: $(DEV_STAMP) ## run the tests ($ARGS go to pytest), on real servers where they can be installed
 	@infra/testing/install-servers.sh
@@ -41,7 +42,7 @@ bench: $(DEV_STAMP) ## run the benchmarks, or only $NAME
 	@compgen -G 'tests/benchmarks/bench_$(NAME).py' > /dev/null || \
 	    { echo "There is no tests/benchmarks/bench_$(NAME).py." >&2; exit 1; }
 	@for file in tests/benchmarks/bench_$(NAME).py; do \
-	    echo "$$file"; PYTHONPATH=tests $(BIN)/python "$$file" $(ARGS); \
+	    echo "$$file"; PYTHONPATH=tests:. $(BIN)/python "$$file" $(ARGS); \
 	done
 
 clean: ## remove .venv and caches

@@ -1,16 +1,10 @@
-"""Makes the data if it is missing, then runs the pipeline beside this file and follows it to its end."""
+"""From the data to an endpoint that answers, then the baselines: `python -m examples.digits.run` in the repository's root."""
 
 from __future__ import annotations
 
-import runpy
 import sys
-from pathlib import Path
 
-from millrace.cli.__main__ import main
-
-HERE = Path(__file__).parent
+from examples.running import run_example
 
 if __name__ == "__main__":
-    if not list(HERE.glob("data/*.parquet")):
-        runpy.run_path(str(HERE / "make_data.py"), run_name="__main__")
-    sys.exit(main(["run", str(HERE / "pipeline.yaml"), *sys.argv[1:]]))
+    sys.exit(run_example("digits", sys.argv[1:]))

@@ -6,15 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_union
 
-Right = npt.NDArray[np.float64]  # 1 where an answer is right
+from examples.comparing import MODEL, Comparison, answers_of, compare_answers, read_split
 
 
 def _words() -> Any:
@@ -27,53 +23,28 @@ def _words_and_characters() -> Any:
 
 FEATURES: dict[str, Callable[[], Any]] = {"words": _words, "words and characters": _words_and_characters}
 STRENGTHS = (10.0, 100.0)
+BASELINE = "tfidf_logistic_regression"
 
 
-def baseline(dataset: Path, predictions: Path | None = None) -> dict[str, Any]:
-    """Return test accuracies, and the model's lead over the baseline with a paired 95% interval.
-
-    Both learn from the train split alone and choose by the validation split.
+def compare(dataset: Path, predictions: Path) -> Comparison:
+    """Return accuracies on the test split. The baseline learns from the train split alone, as the model does.
 
     Args:
         dataset: Directory of the run's data set artifact.
-        predictions: The report's `predictions.parquet`; None leaves the model out.
+        predictions: The report's `predictions.parquet`.
     """
-    train, validation, test = (_table(dataset, name) for name in ("train", "validation", "test"))
-    best: tuple[float, str, float, Right] | None = None
+    train, validation, test = (read_split(dataset, name) for name in ("train", "validation", "test"))
+    scores: dict[str, float] = {}
+    answers: dict[str, list[str]] = {}
     for name, make in FEATURES.items():
         vectorizer = make()
         rows = vectorizer.fit_transform(train["text"].to_pylist())
-        others = [vectorizer.transform(part["text"].to_pylist()) for part in (validation, test)]
+        validation_rows, test_rows = (vectorizer.transform(part["text"].to_pylist()) for part in (validation, test))
         for strength in STRENGTHS:
             model = LogisticRegression(C=strength, max_iter=300).fit(rows, train["package"].to_pylist())
-            score = float(model.score(others[0], validation["package"].to_pylist()))
-            if best is None or score > best[0]:
-                answers = model.predict(others[1])
-                best = (score, name, strength, (answers == test["package"].to_numpy()).astype(np.float64))
-    assert best is not None
-    _, features, strength, right = best
-    found: dict[str, Any] = {"accuracy": float(right.mean()), "features": features, "C": strength}
-    result: dict[str, Any] = {"rows": test.num_rows, "baselines": {"tfidf_logistic_regression": found}}
-    if predictions is not None:
-        model_right = _right_answers(test, predictions)
-        result["model"] = {"accuracy": float(model_right.mean())}
-        found["model_minus_baseline"] = _paired(model_right - right)
-    return result
-
-
-def _table(dataset: Path, name: str) -> pa.Table:
-    return pa.concat_tables([pq.read_table(path) for path in sorted(dataset.glob(f"data/{name}-*.parquet"))])
-
-
-def _right_answers(test: pa.Table, predictions: Path) -> Right:
-    table = pq.read_table(predictions, columns=["row_id", "label"])
-    answers = dict(zip(table["row_id"].to_pylist(), table["label"].to_pylist(), strict=True))
-    rows = zip(test["row_id"].to_pylist(), test["package"].to_pylist(), strict=True)
-    return np.array([answers[row_id] == label for row_id, label in rows], dtype=np.float64)
-
-
-def _paired(differences: Right, *, resamples: int = 2000) -> dict[str, float]:
-    """The mean of per-row differences with its percentile bootstrap interval."""
-    drawn = np.random.default_rng(0).integers(0, len(differences), size=(resamples, len(differences)))
-    low, high = np.quantile(differences[drawn].mean(axis=1), [0.025, 0.975])
-    return {"value": float(differences.mean()), "low": float(low), "high": float(high)}
+            choice = f"{name}, C = {strength:g}"
+            scores[choice] = float(model.score(validation_rows, validation["package"].to_pylist()))
+            answers[choice] = model.predict(test_rows)
+    best = max(scores, key=scores.__getitem__)
+    given = {MODEL: answers_of(predictions, test), BASELINE: answers[best]}
+    return compare_answers(test, "package", given, tuned={BASELINE: best})

@@ -5,41 +5,44 @@ from __future__ import annotations
 import lzma
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
+
+from examples.comparing import MODEL, Comparison, read_split
 
 ORDER = 5
 _UNSEEN_BITS = math.log2(0x110000)  # to name a character that training never had
 _XZ = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME}]
 
 
-def baseline(dataset: Path, predictions: Path | None = None) -> dict[str, Any]:
-    """Return bits per character on the test split, of each baseline and of the model.
+def compare(dataset: Path, predictions: Path) -> Comparison:
+    """Return bits per character on the test split.
 
     The baselines need no validation split, so they read it with the train split: everything before the tail.
 
     Args:
         dataset: Directory of the run's data set artifact.
-        predictions: The report's `predictions.parquet`; None leaves the model out.
+        predictions: The report's `predictions.parquet`.
     """
-    before = [*_texts(dataset, "train"), *_texts(dataset, "validation")]
-    tail = _texts(dataset, "test")
-    num_characters = sum(map(len, tail))
+    before = [text for name in ("train", "validation") for text in read_split(dataset, name)["text"].to_pylist()]
+    tail = read_split(dataset, "test")
+    texts = tail["text"].to_pylist()
     counts = KneserNey(before, order=ORDER)
-    result: dict[str, Any] = {
-        "characters": num_characters,
-        "baselines": {
-            f"kneser_ney_{ORDER}gram": {"bits_per_character": sum(map(counts.bits, tail)) / num_characters},
-            "primed_xz": {"bits_per_character": _primed_xz_bits("".join(before), "".join(tail)) / num_characters},
-        },
+    bits = {
+        MODEL: _bits_of(predictions, tail["row_id"].to_pylist()),
+        f"kneser_ney_{ORDER}gram": [counts.bits(text) for text in texts],
+        "primed_xz": _primed_xz_bits("".join(before), texts),
     }
-    if predictions is not None:
-        rows = pq.read_table(predictions, columns=["characters", "bits"])
-        bits, characters = (sum(rows[name].to_pylist()) for name in ("bits", "characters"))
-        result["model"] = {"bits_per_character": bits / characters}
-    return result
+    return Comparison(
+        metric="bits_per_character",
+        goal="low",
+        row_ids=tail["row_id"].to_pylist(),
+        sizes=np.array([len(text) for text in texts], dtype=np.float64),
+        points={method: np.array(given, dtype=np.float64) for method, given in bits.items()},
+    )
 
 
 class KneserNey:
@@ -88,12 +91,24 @@ class KneserNey:
         return probability
 
 
-def _primed_xz_bits(before: str, tail: str) -> int:
-    """Bits that the tail adds to what xz needs for the text before it."""
-    sizes = [len(lzma.compress(text.encode(), format=lzma.FORMAT_RAW, filters=_XZ)) for text in (before, before + tail)]
-    return 8 * (sizes[1] - sizes[0])
+def _primed_xz_bits(before: str, texts: list[str]) -> list[int]:
+    """Bits that each text adds to what xz needs for all that stands before it."""
+    read = before
+    sizes = [_xz_bytes(read)]
+    for text in texts:
+        read += text
+        sizes.append(_xz_bytes(read))
+    return [8 * (size - last) for last, size in pairwise(sizes)]
 
 
-def _texts(dataset: Path, split: str) -> list[str]:
-    paths = sorted(dataset.glob(f"data/{split}-*.parquet"))
-    return [text for path in paths for text in pq.read_table(path, columns=["text"])["text"].to_pylist()]
+def _xz_bytes(text: str) -> int:
+    return len(lzma.compress(text.encode(), format=lzma.FORMAT_RAW, filters=_XZ))
+
+
+def _bits_of(predictions: Path, row_ids: list[str]) -> list[float]:
+    """What the model needed for each text: the sum over its windows."""
+    table = pq.read_table(predictions, columns=["row_id", "bits"])
+    totals: Counter[str] = Counter()
+    for row_id, bits in zip(table["row_id"].to_pylist(), table["bits"].to_pylist(), strict=True):
+        totals[row_id] += bits
+    return [totals[row_id] for row_id in row_ids]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
+from examples.comparing import read_split
 from millrace.contracts.schema import DatasetMeta
 from millrace.runtime.stage import local_context
 from millrace.store.artifacts import write_manifest
@@ -26,12 +25,7 @@ NAMES = ("digits", "docstrings", "tabular", "pydoc_gpt")
 
 
 def load(name: str, file: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"{name}_{file}", EXAMPLES / name / f"{file}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return import_module(f"examples.{name}.{file}")
 
 
 @pytest.fixture(scope="module")
@@ -93,30 +87,30 @@ def test_the_topics_tail_is_a_tenth_of_the_characters(datasets: dict[str, tuple[
     assert abs(lengths["test"] / sum(lengths.values()) - 0.1) < 1e-4
 
 
-def test_the_tabular_baseline_is_strong(datasets: dict[str, tuple[Path, DatasetMeta]]) -> None:
-    result = load("tabular", "baseline").baseline(datasets["tabular"][0])
-    assert result["rows"] == splits(datasets["tabular"][1])[2]
-    assert result["baselines"]["logistic_regression"]["accuracy"] >= 0.94
+def never_wrong(dataset: Path, target: str, path: Path) -> Path:
+    """Predictions of a model that answers every test row rightly, in another order than the split's."""
+    test = read_split(dataset, "test").sort_by([("row_id", "descending")])
+    pq.write_table(pa.table({"row_id": test["row_id"], "label": test[target]}), path)
+    return path
 
 
-def test_the_digits_baselines_are_strong(datasets: dict[str, tuple[Path, DatasetMeta]]) -> None:
-    found = load("digits", "baseline").baseline(datasets["digits"][0])["baselines"]
-    assert found["nearest_neighbours"]["accuracy"] >= 0.97
-    assert found["logistic_regression"]["accuracy"] >= 0.94
+def test_the_tabular_baseline_is_strong(datasets: dict[str, tuple[Path, DatasetMeta]], tmp_path: Path) -> None:
+    directory, meta = datasets["tabular"]
+    found = load("tabular", "baseline").compare(directory, never_wrong(directory, "diagnosis", tmp_path / "p.parquet"))
+    assert len(found.row_ids) == splits(meta)[2]
+    assert found.value("logistic_regression") >= 0.94
 
 
-def test_a_model_is_compared_on_the_same_rows(datasets: dict[str, tuple[Path, DatasetMeta]], tmp_path: Path) -> None:
+def test_the_digits_baselines_are_strong_and_judged_on_the_models_rows(
+    datasets: dict[str, tuple[Path, DatasetMeta]], tmp_path: Path
+) -> None:
     directory, _ = datasets["digits"]
-    test = pq.read_table(sorted(directory.glob("data/test-*.parquet"))[0]).sort_by([("row_id", "descending")])
-    predictions = tmp_path / "predictions.parquet"
-    pq.write_table(
-        pa.table({"row_id": test["row_id"], "label": test["label"]}), predictions
-    )  # a model that is never wrong
-    result = load("digits", "baseline").baseline(directory, predictions)
-    found = result["baselines"]["logistic_regression"]
-    assert result["model"]["accuracy"] == 1
-    assert math.isclose(found["model_minus_baseline"]["value"], 1 - found["accuracy"])
-    assert 0 < found["model_minus_baseline"]["low"] <= found["model_minus_baseline"]["value"]
+    found = load("digits", "baseline").compare(directory, never_wrong(directory, "label", tmp_path / "p.parquet"))
+    assert found.value("model") == 1
+    assert found.value("nearest_neighbours") >= 0.97
+    assert found.value("logistic_regression") >= 0.94
+    assert found.lead("logistic_regression").value == pytest.approx(1 - found.value("logistic_regression"))
+    assert found.lead("logistic_regression").outcome == "ahead"
 
 
 def test_kneser_ney_is_a_distribution_over_characters() -> None:
@@ -126,27 +120,19 @@ def test_kneser_ney_is_a_distribution_over_characters() -> None:
         assert math.isclose(sum(model.probability(context, s) for s in symbols), 1)
 
 
-def test_kneser_ney_beats_unigrams_and_xz_beats_nothing(datasets: dict[str, tuple[Path, DatasetMeta]]) -> None:
-    result = load("pydoc_gpt", "baseline").baseline(datasets["pydoc_gpt"][0])
-    found: dict[str, Any] = result["baselines"]
-    assert 1.6 < found["kneser_ney_5gram"]["bits_per_character"] < 2.0
-    assert 1.2 < found["primed_xz"]["bits_per_character"] < 1.7
-
-
-def test_a_language_model_is_scored_over_all_its_windows(
+def test_a_language_model_stands_beside_counting_and_compressing_over_all_its_windows(
     datasets: dict[str, tuple[Path, DatasetMeta]], tmp_path: Path
 ) -> None:
-    predictions = tmp_path / "predictions.parquet"
-    pq.write_table(pa.table({"row_id": ["a", "a"], "characters": [10, 30], "bits": [10.0, 90.0]}), predictions)
-    result = load("pydoc_gpt", "baseline").baseline(datasets["pydoc_gpt"][0], predictions)
-    assert result["model"] == {"bits_per_character": 2.5}
-
-
-@pytest.mark.parametrize("name", ["digits", "docstrings", "tabular"])
-def test_a_paired_interval_covers_the_mean_of_differences(name: str) -> None:
-    differences = np.array([1.0, 0.0, -1.0, 0.0, 1.0, 1.0] * 50)
-    found = load(name, "baseline")._paired(differences)
-    assert found["low"] < found["value"] == differences.mean() < found["high"]
+    directory, _ = datasets["pydoc_gpt"]
+    tail = read_split(directory, "test")
+    ids, lengths = tail["row_id"].to_pylist(), [len(text) for text in tail["text"].to_pylist()]
+    windows = pa.table({"row_id": ids * 2, "bits": [1.0 * n for n in lengths] + [1.5 * n for n in lengths]})
+    pq.write_table(windows, tmp_path / "p.parquet")
+    found = load("pydoc_gpt", "baseline").compare(directory, tmp_path / "p.parquet")
+    assert found.value("model") == pytest.approx(2.5)
+    assert 1.6 < found.value("kneser_ney_5gram") < 2.0
+    assert 1.2 < found.value("primed_xz") < 1.7
+    assert found.lead("kneser_ney_5gram").outcome == found.lead("primed_xz").outcome == "behind"
 
 
 @pytest.mark.parametrize("name", NAMES)
