@@ -107,6 +107,7 @@ def test_decoding_with_the_cache_equals_the_whole_forward() -> None:
 
 def test_the_cache_may_lose_its_oldest_tokens() -> None:
     gpt = awakened("gpt@1", layers=1)
+    assert isinstance(gpt, Gpt)
     tokens = torch.randint(0, 11, (1, 9))
     _, cache = gpt(tokens[:, :8], torch.zeros(1, 2, 1, 2, 0, 8))
     cut, _ = gpt(tokens[:, 8:], cache[..., 3:, :])
@@ -116,6 +117,7 @@ def test_the_cache_may_lose_its_oldest_tokens() -> None:
 
 def test_gpt_does_not_see_the_future() -> None:
     gpt = awakened("gpt@1")
+    assert isinstance(gpt, Gpt)
     tokens = torch.randint(0, 11, (1, 8))
     changed = tokens.clone()
     changed[0, 5:] = (changed[0, 5:] + 1) % 11

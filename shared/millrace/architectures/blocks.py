@@ -16,7 +16,8 @@ EPSILON = 1e-6
 SHARPNESS = 16.0
 """Normed queries and keys have products up to their width; scaled to this, even a narrow head can look sharply.
 
-Against the usual 1/sqrt(width), 5.7 here, it saves 0.17 bits per character on pydoc_data.topics; 24 loses some again."""
+The usual 1/sqrt(width) makes it 5.7 for heads of 32; 12 saved 0.17 bits per character on pydoc_data.topics over that, 16
+a little more, 24 lost some again."""
 
 
 def rms_norm(x: Tensor) -> Tensor:
