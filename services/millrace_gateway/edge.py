@@ -41,6 +41,8 @@ class Edge:
         try:
             await self._serve(scope, receive, answer)
         except Exception as error:  # the last resort: whatever it is, the caller gets a Problem
+            if answer.is_complete:
+                return  # the application told the caller, and raised again only to be logged
             if answer.status:
                 raise  # half an answer is out; the server closes the connection, which the caller can see
             await problems.unexpected(error, path=scope["path"])(scope, receive, answer)
@@ -74,16 +76,18 @@ class Edge:
 
 
 class _Answer:
-    """Passes the answer on and remembers its status; 0 until it starts."""
+    """Passes the answer on and remembers its status, 0 until it starts, and whether it has ended."""
 
     def __init__(self, send: Send) -> None:
         self.send = send
         self.status = 0
+        self.is_complete = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         await self.send(message)
+        self.is_complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 def _limited(receive: Receive, limit: int) -> Receive:

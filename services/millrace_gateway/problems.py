@@ -25,6 +25,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.MillraceError, _ours)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _crashed)
 
 
 def problem_of(error: errors.MillraceError) -> Problem:
@@ -75,6 +76,10 @@ async def _ours(_: Request, error: Exception) -> JSONResponse:
     return respond(problem_of(error))
 
 
+async def _crashed(request: Request, error: Exception) -> JSONResponse:
+    return unexpected(error, path=request.url.path)
+
+
 async def _http(request: Request, error: Exception) -> JSONResponse:
     """Starlette's own: no such route, wrong method, body too large or not readable."""
     assert isinstance(error, HTTPException)
@@ -116,6 +121,7 @@ def _title(status: int) -> str:
 
 
 _MEANINGS: dict[int, tuple[str, str]] = {
+    400: ("invalid_input", "Send valid JSON: not nested by the hundred, no numbers of thousands of digits."),
     404: ("not_found", "GET /openapi.json lists what there is."),
     405: ("invalid_input", "GET /openapi.json lists the methods of each path."),
     413: ("invalid_input", "Send less, or raise MILLRACE_GATEWAY_MAX_BODY_BYTES or MILLRACE_GATEWAY_MAX_UPLOAD_BYTES."),

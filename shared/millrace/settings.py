@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from millrace import errors
 from millrace.contracts.faults import said
-from millrace.contracts.ids import DEFAULT_TENANT
+from millrace.contracts.ids import DEFAULT_TENANT, Name
 
 
 class Settings(BaseSettings):
@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MILLRACE_", frozen=True, extra="ignore")
 
     home: Path = Field(default=Path("~/.millrace"), description="State of the embedded factory, caches and logs.")
-    tenant: str = Field(default=DEFAULT_TENANT, description="Whose data this process works on.")
+    tenant: Name = Field(default=DEFAULT_TENANT, description="Whose data this process works on.")
     broker_url: str = Field(
         default="", description="amqp://user:password@host:port/vhost; empty: SQLite under home.", repr=False
     )

@@ -94,7 +94,7 @@ async def _upload(
 def _object(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise errors.InvalidInput(f"Expected a JSON object; found {text[:80]!r}.", field="meta")

@@ -88,4 +88,4 @@ def _choice(expected: str, fault: Mapping[str, Any]) -> str:
     found = fault.get("input")
     if len(names) < 2 or not isinstance(found, str):
         return f"Expected {expected}{_found(fault)}."
-    return f"Expected another value than {short(found)}; {errors.nearest(found, names)}"
+    return f"{short(found)} is none of the allowed values; {errors.nearest(found, names)}"

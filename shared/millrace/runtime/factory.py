@@ -15,14 +15,33 @@ from typing import IO, Any
 from millrace import errors
 
 
+def make_home(home: Path) -> None:
+    """Have the directory that holds a factory's state.
+
+    Raises:
+        InvalidInput: It cannot be made or written to.
+    """
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        is_writable = os.access(home, os.W_OK | os.X_OK)
+        reason = "permission denied"
+    except OSError as error:
+        is_writable, reason = False, str(error.strerror)
+    if not is_writable:
+        raise errors.InvalidInput(
+            f"Cannot write to {home}: {reason}.", field="MILLRACE_HOME", remedy="Give a directory one may write to."
+        )
+
+
 @contextmanager
 def factory_lock(home: Path, *, url: str) -> Iterator[None]:
     """Be the one factory of a home: hold `factory.lock`, and say in `factory.json` where its gateway is.
 
     Raises:
         Conflict: Another process holds it; the message says which and where.
+        InvalidInput: The home cannot be written to.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     facts = home / "factory.json"
     with (home / "factory.lock").open("ab") as lock:
         if not _locked(lock):
@@ -58,7 +77,7 @@ def find_factory(home: Path) -> dict[str, Any] | None:
 def _described(facts: Path) -> str:
     try:
         told = json.loads(facts.read_text())
-        return f" (process {told['pid']}, {told['url']})"
+        return f" (process {', '.join(str(told[key]) for key in ('pid', 'url') if told[key])})"
     except (OSError, ValueError, KeyError):
         return ""
 

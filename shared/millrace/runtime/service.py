@@ -16,6 +16,7 @@ import structlog
 
 from millrace import errors
 from millrace.runtime import guard
+from millrace.runtime.factory import make_home
 from millrace.runtime.logging import configure_logging
 from millrace.runtime.metrics import serving_metrics
 from millrace.runtime.supervisor import SUPERVISED
@@ -67,6 +68,7 @@ def find_service(name: str) -> Main:
 
 def _run(name: str, arguments: Sequence[str]) -> int:
     settings: Settings = load_settings()
+    make_home(settings.home)
     configure_logging(settings, service=name)
     service = find_service(name)
     setproctitle.setproctitle(f"millrace: {name} {' '.join(arguments)}".rstrip())

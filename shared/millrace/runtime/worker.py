@@ -60,13 +60,17 @@ class Worker:
         """Consume until `stop` is set, then drain: running attempts get their grace, then they are handed back.
 
         Raises:
-            Unauthorized: The broker refuses the credentials. While it does not answer, the worker waits for it.
+            Unauthorized: Broker or store refuse the credentials. While they do not answer, the worker waits for them.
         """
+        settings, process = self._settings, self._process
         try:
             self._bus.check()
         except errors.Unavailable as error:
             log.warning("broker_awaited", reason=str(error))
-        settings, process = self._settings, self._process
+        try:
+            open_store(settings, tenant=settings.tenant).check()
+        except errors.Unavailable as error:
+            log.warning("store_awaited", reason=str(error))
         num_threads = threads_per_attempt(os.cpu_count() or 1, process.slots)
         launcher = Launcher(env={**_thread_limits(num_threads), **process.env}, warm_s=settings.warm_s)
 
