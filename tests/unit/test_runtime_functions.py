@@ -220,4 +220,4 @@ def test_a_module_that_needs_what_is_not_installed_says_so(context: Context) -> 
     command = make_command(kind="function", function={"code": code, "module": "job", "name": "f"})
     with pytest.raises(errors.StageFailed, match="not_installed_here") as caught:
         load_code(command, context)
-    assert "travels alone" in caught.value.remedy
+    assert "modules beside its file travel" in caught.value.remedy

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from os import PathLike
-from typing import Any, Literal, Protocol, TypedDict, Unpack
+from types import FunctionType
+from typing import Any, Literal, Protocol, TypedDict, Unpack, runtime_checkable
 
+from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType
 from millrace.contracts.pipelines import FunctionSpec, Resources, Retry, StageSpec
 
@@ -45,6 +47,7 @@ class Uploader(Protocol):
     def __call__(self, type: ArtifactType, files: Mapping[str, bytes], meta: Mapping[str, Any], /) -> ArtifactRef: ...
 
 
+@runtime_checkable
 class FunctionLike(Protocol):
     """A `@millrace.stage` function: it can say what it is once its code has been uploaded."""
 
@@ -52,6 +55,8 @@ class FunctionLike(Protocol):
     def name(self) -> str: ...
 
     def spec(self, upload: Uploader) -> FunctionSpec: ...
+
+    def check(self, values: Mapping[str, Any], *, field: str) -> None: ...
 
 
 class Stage:
@@ -233,8 +238,37 @@ class Function(Stage):
         params: Mapping[str, Any] | None = None,
         **options: Unpack[Options],
     ) -> None:
+        if not isinstance(function, FunctionLike):
+            raise errors.InvalidSpec(
+                f"Expected a pipeline, a stage or a @millrace.stage function; found {_named(function)}.",
+                remedy=_how_to_run(function),
+            )
         super().__init__(function.name.lower().strip("_"), inputs=inputs, config=params, **options)
         self.function = function
+        self._field = f"stages.{self.name}"
+
+    def spec(self, *, inputs: Mapping[str, Any], upload: Uploader) -> StageSpec:
+        """As of every stage. Raises InvalidSpec also where a parameter or an item is not what its type says."""
+        assert self.function is not None, "it was given"
+        self.function.check(self.config, field=f"{self._field}.with")
+        items = self._siblings.get("foreach")
+        for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
+            self.function.check({"item": item}, field=f"{self._field}.foreach.{index}")
+        return super().spec(inputs=inputs, upload=upload)
+
+
+def _named(found: object) -> str:
+    return f"function {found.__name__!r}" if isinstance(found, FunctionType) else repr(found)
+
+
+def _how_to_run(found: object) -> str:
+    if isinstance(found, FunctionType):
+        return "Put @millrace.stage above it."
+    if isinstance(found, str | PathLike):
+        return "A file is read with Pipeline.load(path)."
+    if isinstance(found, Mapping):
+        return "Make it one with Pipeline.from_dict(mapping)."
+    return "See millrace.stages."
 
 
 def _given(**inputs: Input | None) -> dict[str, Input]:

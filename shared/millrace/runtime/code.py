@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from pydantic import ValidationError
@@ -17,11 +17,25 @@ from millrace.contracts.events import StageOutputs
 from millrace.contracts.schema import DatasetMeta
 from millrace.contracts.stages import FUNCTION_KIND, StageConfig, StageKind, find_kind
 from millrace.runtime.failures import to_spec_error
-from millrace.runtime.functions import ITEM, Signature, StageFunction, load_function, read_signature
+from millrace.runtime.functions import ITEM, JSON_PORT, PORT_TYPES, Signature, load_function, read_signature
 from millrace.runtime.phases import OUTPUTS_KEY, StageCode, execute_here, to_row
 from millrace.runtime.stage import Artifact, Context, Inputs, NextPlan, Result, Results, Task, outputs
-from millrace.runtime.values import Dataset, Model, Report, Table, read_report, read_table, write_value
+from millrace.runtime.values import (
+    Dataset,
+    Model,
+    Report,
+    Table,
+    finite_metrics,
+    read_report,
+    read_table,
+    to_plain,
+    write_value,
+)
 from millrace.store.artifacts import write_manifest
+
+VALUES = (Dataset, Model, Report, Table)
+RESULT_FILE = "result.json"
+"""In the artifact of a result that is plain JSON."""
 
 MAX_LIST = 256
 """Artifacts in one port's list: the list travels in an event, and no message grows with a run."""
@@ -36,12 +50,12 @@ def load_code(command: ExecuteAttempt, context: Context) -> StageCode:
     """
     if command.foreach is not None:
         return MappedStage(command, context, command.foreach)
-    return _load(command, context, command.config, item=None)
+    return _load(command, context, command.config)
 
 
-def _load(command: ExecuteAttempt, context: Context, config: Mapping[str, Any], *, item: Any) -> StageCode:
+def _load(command: ExecuteAttempt, context: Context, config: Mapping[str, Any]) -> StageCode:
     if command.kind == FUNCTION_KIND:
-        return FunctionStage(command, context, config, item=item)
+        return FunctionStage(command, context, config)
     return ModuleStage(command, find_kind(command.kind), config)
 
 
@@ -71,13 +85,13 @@ class ModuleStage:
 class FunctionStage:
     """A `@millrace.stage` function, loaded from its code artifact."""
 
-    def __init__(self, command: ExecuteAttempt, context: Context, config: Mapping[str, Any], *, item: Any) -> None:
+    def __init__(self, command: ExecuteAttempt, context: Context, config: Mapping[str, Any]) -> None:
         if command.function is None:
             raise errors.InvalidSpec("The command names no function.", field=f"stages.{command.stage}.function")
         self.name = f"stage function {command.function.name!r}"
         code = context.open_artifact(command.function.code)
         self._function = load_function(code.directory(), command.function)
-        self._stage, self._config, self._item = command.stage, config, item
+        self._stage, self._config = command.stage, config
         self.can_merge = self._function.merger is not None
 
     def plan(self, context: Context, inputs: Inputs) -> Sequence[Task]:
@@ -89,29 +103,50 @@ class FunctionStage:
         return [{ITEM: item} for item in items]
 
     def work(self, context: Context, inputs: Inputs, task: Task) -> Result | StageOutputs:
-        result = self._call(self._function.function, context, inputs, item=task.get(ITEM, self._item))
-        if self.can_merge and not isinstance(result, Dataset | Model | Report | Table):
-            return {"value": result}
-        made = _to_outputs(self._function, context, result)
-        return to_row(made) if self.can_merge else made
+        result = self._call(self._function.function, context, inputs, given=task)
+        if not self.can_merge:
+            return self._to_outputs(context, result, self._function.result_signature().output)
+        if isinstance(result, VALUES):
+            return to_row(self._to_outputs(context, result, JSON_PORT))
+        return {"value": self._as_json(result)}
 
     def merge(self, context: Context, inputs: Inputs, results: Results) -> StageOutputs | NextPlan:
         merger = self._function.merger
         assert merger is not None, "phases asks can_merge first"
-        values = (_to_value(context, row) for row in results)
-        return _to_outputs(self._function, context, self._call(merger, context, inputs, results=values))
+        merged = self._call(merger, context, inputs, results=(_to_value(context, row) for row in results))
+        return self._to_outputs(context, merged, self._function.result_signature().output)
 
     def _call(
-        self, function: Callable[..., Any], context: Context, inputs: Inputs, *, item: Any = None,
+        self, function: Callable[..., Any], context: Context, inputs: Inputs, *, given: Mapping[str, Any] = MappingProxyType({}),
         results: Iterator[Any] | None = None,
     ) -> Any:  # fmt: skip
         signature = read_signature(function, skip_first=results is not None)
-        arguments = _arguments(signature, inputs, self._config, self._stage)
+        arguments = _arguments(signature, inputs, {**self._config, **given}, self._stage)
         if signature.context:
             arguments[signature.context] = context
-        if signature.takes_item:
-            arguments[ITEM] = item
         return function(*(() if results is None else (results,)), **arguments)
+
+    def _to_outputs(self, context: Context, result: Any, promised: tuple[str, ArtifactType] | None) -> StageOutputs:
+        """What a function returned, at the port that its annotation promised."""
+        found = PORT_TYPES.get(type(result), "any")
+        if promised is None and result is None:
+            return outputs({})
+        if promised is None or promised[1] not in ("any", found):
+            expected = "None" if promised is None else f"a {promised[0].capitalize()}"
+            raise errors.StageFailed(
+                f"S{self.name[1:]} is annotated to return {expected}, and returned a {type(result).__name__}.",
+                remedy="Make the annotation say what it returns.",
+            )
+        if isinstance(result, VALUES):
+            metrics = finite_metrics(result) if isinstance(result, Report) else {}
+            summary = {"metrics": metrics} if metrics else {}
+            return outputs({promised[0]: write_value(context, result)}, metrics=metrics, summary=summary)
+        value = self._as_json(result)
+        ref = context.write_artifact("any", {RESULT_FILE: canonical_json(value).encode()})
+        return outputs({promised[0]: ref}, summary={"result": value})
+
+    def _as_json(self, result: Any) -> Any:
+        return to_plain(result, f"{type(result).__name__} that {self.name} returned")
 
 
 class MappedStage:
@@ -123,7 +158,7 @@ class MappedStage:
     def __init__(self, command: ExecuteAttempt, context: Context, foreach: Foreach) -> None:
         self.name = f"stage {command.stage!r}"
         self._command, self._foreach = command, foreach
-        self._whole = _load(command, context, command.config, item=None) if command.kind == FUNCTION_KIND else None
+        self._whole = _load(command, context, command.config) if command.kind == FUNCTION_KIND else None
         self.can_merge = True
 
     def plan(self, context: Context, inputs: Inputs) -> Sequence[Task]:  # noqa: ARG002 - as every stage's plan
@@ -133,14 +168,14 @@ class MappedStage:
         return [{"shard": index} for index in range(len(shards))]
 
     def work(self, context: Context, inputs: Inputs, task: Task) -> Result | StageOutputs:
-        command, config, item = self._command, dict(self._command.config), task.get(ITEM)
+        command, config = self._command, dict(self._command.config)
         if "shard" in task:
             inputs = {**inputs, self._foreach.shards_of: one_shard(context, self._dataset(inputs), task["shard"])}
-        elif command.kind != FUNCTION_KIND:
-            config |= _overrides(item, command.stage)
-        code = _load(command, context, config, item=item)
+        else:
+            config |= task if command.kind == FUNCTION_KIND else _overrides(task[ITEM], command.stage)
+        code = _load(command, context, config)
         if self._merges_values:
-            return code.work(context, inputs, {ITEM: item})
+            return code.work(context, inputs, {})
         return to_row(execute_here(command, code, context, inputs))
 
     def merge(self, context: Context, inputs: Inputs, results: Results) -> StageOutputs | NextPlan:
@@ -202,12 +237,9 @@ def _arguments(signature: Signature, inputs: Inputs, config: Mapping[str, Any], 
             raise errors.InvalidSpec(f"Input {name!r} is not bound.", field=f"stages.{stage}.inputs.{name}")
         else:
             arguments[name] = None
-    for name, adapter in signature.adapters.items():
+    for name in signature.adapters:
         if name in config:
-            try:
-                arguments[name] = adapter.validate_python(config[name])
-            except ValidationError as error:
-                raise to_spec_error(error, path=f"stages.{stage}.with.{name}") from None
+            arguments[name] = signature.value(name, config[name], field=f"stages.{stage}.with.{name}")
         elif signature.params[name].default is signature.params[name].empty:
             raise errors.InvalidSpec("A value is required.", field=f"stages.{stage}.with.{name}")
     return arguments
@@ -224,28 +256,6 @@ def _open(artifact: Artifact, type: ArtifactType) -> Dataset | Model | Report | 
             return read_table(artifact)
         case _:
             return Dataset(artifact)
-
-
-def _to_outputs(function: StageFunction[..., Any], context: Context, result: Any) -> StageOutputs:
-    """What a function returned, as the output port that its annotation promised."""
-    if result is None:
-        return outputs({})
-    if isinstance(result, Dataset | Model | Report | Table):
-        metrics = result.metrics if isinstance(result, Report) else {}
-        port = type(result).__name__.lower()
-        return outputs({port: write_value(context, result)}, metrics=metrics, summary={"metrics": dict(metrics)})
-    ref = context.write_artifact("any", {"result.json": _as_json(function, result)})
-    return outputs({"result": ref}, summary={"result": result})
-
-
-def _as_json(function: StageFunction[..., Any], result: Any) -> bytes:
-    try:
-        return canonical_json(result).encode()
-    except (TypeError, ValueError) as error:
-        raise errors.StageFailed(
-            f"Stage function {function.name!r} returned a {type(result).__name__}, which JSON cannot carry: {error}.",
-            remedy="Return JSON values, a millrace.Report or a millrace.Table.",
-        ) from error
 
 
 def _to_value(context: Context, row: Result) -> Any:

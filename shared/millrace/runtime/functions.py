@@ -1,11 +1,11 @@
-"""`@millrace.stage`: a typed function becomes a stage. Its module's source travels as an artifact and is never pickled.
+"""`@millrace.stage`: a typed function becomes a stage. Its source travels as an artifact and is never pickled.
 
     @millrace.stage
     def count_words(texts: millrace.Dataset, minimum: int = 1) -> millrace.Report: ...
 
 Parameters annotated `Dataset`, `Model`, `Table` or `Report` are input ports (optional with `| None`, many with
 `list[...]`); `Context` gets the attempt's context; every other one is a JSON value under `with`. The parameter `item`
-is the task's: an item of `foreach`, or of the list that a function registered with `@count_words.plan` answers.
+differs from task to task: an item of `foreach`, or of the list that a function registered with `@count_words.plan` answers.
 `@count_words.merge` registers a function whose first parameter gets what the tasks returned, in task order.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import collections.abc
 import functools
+import importlib
 import inspect
 import sys
 import types
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar
 
-from pydantic import PydanticSchemaGenerationError, TypeAdapter
+from pydantic import PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 
 from millrace import errors
@@ -30,6 +31,8 @@ from millrace.contracts.artifacts import ArtifactRef, ArtifactType
 from millrace.contracts.commands import FunctionCode
 from millrace.contracts.pipelines import FunctionSpec
 from millrace.contracts.stages import Port
+from millrace.runtime.failures import to_spec_error
+from millrace.runtime.source import program_of
 from millrace.runtime.stage import Context
 from millrace.runtime.values import Dataset, Model, Report, Table
 
@@ -38,6 +41,9 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 ITEM = "item"
+
+JSON_PORT: tuple[str, ArtifactType] = ("result", "any")
+"""The port of a result that is no artifact of its own."""
 
 PORT_TYPES: dict[type, ArtifactType] = {Dataset: "dataset", Model: "model", Report: "report", Table: "source"}
 
@@ -56,8 +62,14 @@ class Signature:
     params: Mapping[str, inspect.Parameter]
     adapters: Mapping[str, TypeAdapter[Any]]
     context: str
-    takes_item: bool
     output: tuple[str, ArtifactType] | None
+
+    def value(self, name: str, given: Any, *, field: str) -> Any:
+        """A parameter's value as its type says. Raises InvalidSpec if it does not fit."""
+        try:
+            return self.adapters[name].validate_python(given)
+        except ValidationError as error:
+            raise to_spec_error(error, path=field) from None
 
 
 class StageFunction(Generic[P, R]):
@@ -93,20 +105,41 @@ class StageFunction(Generic[P, R]):
             InvalidSpec: The function cannot travel (a lambda, a closure, no source file), or a parameter has no type
                 that a port or JSON can carry.
         """
-        source = self._source()
-        own = read_signature(self.function)
-        last = own if self.merger is None else read_signature(self.merger, skip_first=True)
-        all_three = [own, last, *([read_signature(self.planner)] if self.planner else [])]
-        module = source.stem
-        code = upload("code", {f"{module}.py": source.read_bytes()}, {"module": module, "name": self.name})
+        program = program_of(self.function, self._source())
+        signatures = self._signatures()
+        last = self.result_signature()
+        code = upload("code", program.files, {"module": program.module, "name": self.name})
+        params = {name: schema for signature in signatures for name, schema in _schemas(signature).items()}
+        if self.planner is not None:
+            params.pop(ITEM, None)  # the plan gives it
         return FunctionSpec(
-            code=FunctionCode(code=code, module=module, name=self.name),
-            inputs={name: port for signature in all_three for name, port in signature.inputs.items()},
+            code=FunctionCode(code=code, module=program.module, name=self.name),
+            inputs={name: port for signature in signatures for name, port in signature.inputs.items()},
             outputs={last.output[0]: Port(type=last.output[1])} if last.output else {},
-            params={name: schema for signature in all_three for name, schema in _schemas(signature).items()},
+            params=params,
             has_plan=self.planner is not None,
             has_merge=self.merger is not None,
         )
+
+    def check(self, values: Mapping[str, Any], *, field: str) -> None:
+        """Hold values of parameters against their types; `$params.name` is not known yet.
+
+        Raises:
+            InvalidSpec: With the path of the parameter under `field`.
+        """
+        for signature in self._signatures():
+            for name in signature.adapters.keys() & values.keys():
+                value = values[name]
+                if not (isinstance(value, str) and value.startswith("$")):
+                    signature.value(name, value, field=f"{field}.{name}")
+
+    def result_signature(self) -> Signature:
+        """Of the function that makes the stage's result: the merge where there is one."""
+        return read_signature(self.function) if self.merger is None else read_signature(self.merger, skip_first=True)
+
+    def _signatures(self) -> list[Signature]:
+        planner = [] if self.planner is None else [read_signature(self.planner)]
+        return [read_signature(self.function), *([] if self.merger is None else [self.result_signature()]), *planner]
 
     def _source(self) -> Path:
         name = getattr(self.function, "__qualname__", "")
@@ -121,11 +154,7 @@ class StageFunction(Generic[P, R]):
                 f"Stage function {name!r} has no source file, and its source is what travels to the worker.",
                 remedy="Put it into a .py file and import it.",
             )
-        if not Path(path).stem.isidentifier():
-            raise errors.InvalidSpec(
-                f"{Path(path).name} cannot be imported by its name.", remedy="Rename it to a Python identifier."
-            )
-        return Path(path)
+        return Path(path).absolute()
 
 
 def stage(function: Callable[P, R]) -> StageFunction[P, R]:
@@ -142,7 +171,7 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool = False) ->
     hints = _hints(function)
     inputs: dict[str, Port] = {}
     params: dict[str, inspect.Parameter] = {}
-    context, takes_item = "", False
+    context = ""
     for name, parameter in list(inspect.signature(function).parameters.items())[1 if skip_first else 0 :]:
         where = f"{function.__name__}({name})"
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
@@ -152,14 +181,12 @@ def read_signature(function: Callable[..., Any], *, skip_first: bool = False) ->
             context = name
         elif port is not None:
             inputs[name] = port
-        elif name == ITEM:
-            takes_item = True
-        elif name not in hints:
+        elif name not in hints and name != ITEM:
             raise errors.InvalidSpec(f"{where} has no type.", remedy="Annotate it: a millrace type, or a JSON one.")
         else:
             params[name] = parameter
-    adapters = {name: _adapter(hints[name], f"{function.__name__}({name})") for name in params}
-    return Signature(inputs, params, adapters, context, takes_item, _output(hints.get("return")))
+    adapters = {name: _adapter(hints.get(name, Any), f"{function.__name__}({name})") for name in params}
+    return Signature(inputs, params, adapters, context, _output(hints))
 
 
 def load_function(directory: Path, code: FunctionCode) -> StageFunction[..., Any]:
@@ -169,16 +196,21 @@ def load_function(directory: Path, code: FunctionCode) -> StageFunction[..., Any
         StageFailed: It imports what is not installed here.
         InvalidSpec: It has no such stage.
     """
-    path = directory / f"{code.module}.py"
+    path = directory / f"{code.module.replace('.', '/')}.py"
+    package = code.module.rpartition(".")[0]
     module = types.ModuleType(code.module)
-    module.__file__ = str(path)
-    sys.modules[code.module] = module
+    module.__file__, module.__package__ = str(path), package
+    if str(directory) not in sys.path:
+        sys.path.insert(0, str(directory))  # the modules that travel with it
     try:
+        if package:
+            importlib.import_module(package)
+        sys.modules[code.module] = module
         exec(compile(path.read_bytes(), str(path), "exec"), module.__dict__)
     except ImportError as error:
         raise errors.StageFailed(
             f"Module {code.module!r} of stage function {code.name!r} could not be loaded: {error}.",
-            remedy="It travels alone: let it import only what is installed where the worker runs.",
+            remedy="Install what it imports where the worker runs; of your own, only modules beside its file travel.",
         ) from error
     function = getattr(module, code.name, None)
     if not isinstance(function, StageFunction):
@@ -211,13 +243,14 @@ def _port(hint: Any) -> Port | None:
     return None
 
 
-def _output(hint: Any) -> tuple[str, ArtifactType] | None:
+def _output(hints: Mapping[str, Any]) -> tuple[str, ArtifactType] | None:
     """The name and type of the port that a result fills; JSON values stand in an artifact of type `any`."""
+    hint = hints.get("return", Any)
     if hint is type(None):
         return None
     if isinstance(hint, type) and hint in PORT_TYPES:
         return (hint.__name__.lower(), PORT_TYPES[hint])
-    return ("result", "any")
+    return JSON_PORT
 
 
 def _adapter(hint: Any, where: str) -> TypeAdapter[Any]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import to_jsonable_python
+
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.base import canonical_json
 from millrace.contracts.schema import DatasetMeta, DatasetSchema, Shard, SplitName
 from millrace.models.signature import ModelCard
 from millrace.runtime.stage import Artifact, Context
@@ -111,13 +115,53 @@ def write_value(context: Context, value: Dataset | Model | Report | Table) -> Ar
     if isinstance(value, Dataset | Model):
         return value.artifact.ref
     if isinstance(value, Report):
-        body = json.dumps({"metrics": dict(value.metrics), "details": dict(value.details)}, indent=1).encode()
-        return context.write_artifact("report", {"report.json": body}, meta={"metrics": dict(value.metrics)})
+        metrics = finite_metrics(value)
+        body = json.dumps({"metrics": metrics, "details": to_plain(value.details, "details of a Report")}, indent=1)
+        return context.write_artifact("report", {"report.json": body.encode()}, meta={"metrics": metrics})
     import pyarrow.parquet as pq
 
     path = context.workdir / "table.parquet"
     pq.write_table(value.data, path, compression="zstd")
     return context.write_artifact("source", {"table.parquet": path}, meta={"rows": value.data.num_rows})
+
+
+def finite_metrics(report: Report) -> dict[str, float]:
+    """A report's numbers, without those that are not finite. Raises StageFailed where one is no number."""
+    numbers = {}
+    for name, value in report.metrics.items():
+        try:
+            numbers[str(name)] = float(value)
+        except (TypeError, ValueError):
+            raise errors.StageFailed(
+                f"Metric {name!r} of a Report must be a number, and is a {type(value).__name__}.",
+                remedy="Put what is no number into the report's `details`.",
+            ) from None
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
+
+
+def to_plain(value: Any, what: str) -> Any:
+    """Plain JSON of a value: models, data classes and numpy's numbers and arrays are written out.
+
+    Raises:
+        StageFailed: JSON cannot carry it; `what` says what it is.
+    """
+    try:
+        plain = to_jsonable_python(value, fallback=_listed)
+        canonical_json(plain)
+    except (TypeError, ValueError) as error:
+        raise errors.StageFailed(
+            f"JSON cannot carry the {what}: {error}.",
+            remedy="Return JSON values, a millrace.Report or a millrace.Table.",
+        ) from error
+    return plain
+
+
+def _listed(value: Any) -> Any:
+    """numpy's numbers and arrays, and Arrow's, as Python's."""
+    for method in ("tolist", "as_py"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    raise TypeError(f"it holds a {type(value).__name__}")
 
 
 def read_report(artifact: Artifact) -> Report:
