@@ -1,4 +1,4 @@
-"""What the lifecycle costs: five-stage no-op runs on both stacks, alone and many at once; and what an idle factory costs."""
+"""What the lifecycle costs: five-stage no-op runs on both stacks, alone and many at once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from benchmarks.factories import embedded, pids, production
-from benchmarks.harness import Row, cpu_seconds, memory_bytes, percentile, row, write_results
+from benchmarks.harness import Row, cpu_seconds, percentile, row, write_results
 from factories import Factory
 from millrace import Client, Pipeline
 from millrace.client.submission import Submission
@@ -16,7 +16,6 @@ NUM_STAGES = 5
 NUM_RUNS = 200
 OPEN_RUNS = 32
 NUM_ALONE = 30
-IDLE_S = 20.0
 
 PIPELINE = Pipeline.from_dict(
     {
@@ -70,23 +69,8 @@ def measure(case: str, start: Callable[[], AbstractContextManager[Factory]]) -> 
         ]
 
 
-def measure_idle() -> list[Row]:
-    """Memory and CPU of an embedded factory that has done work and now waits; its warm children have left."""
-    with embedded(MILLRACE_WARM_S="2") as factory:
-        factory.client.submit(PIPELINE).wait()
-        time.sleep(10)
-        cpu = cpu_seconds([factory.pid])
-        time.sleep(IDLE_S)
-        share = (cpu_seconds([factory.pid]) - cpu) / IDLE_S
-        return [
-            row("idle_embedded", "memory_pss", "MB", [memory_bytes(factory.pid) / 1e6]),
-            row("idle_embedded", "cpu_share", "% of a core", [100 * share]),
-        ]
-
-
 def main() -> None:
-    rows = measure_idle()
-    rows += measure("five_stage_noop_embedded", embedded)
+    rows = measure("five_stage_noop_embedded", embedded)
     rows += measure("five_stage_noop_rabbitmq_postgres", production)
     write_results("orchestration", rows)
 
