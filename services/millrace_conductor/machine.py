@@ -126,7 +126,8 @@ def advance(run: RunState, event: Contract, *, task: TaskState | None = None, no
     if isinstance(event, RunSubmitted):
         return _start(run, now)
     if isinstance(event, CancelRequested):
-        return _finish(run, "cancelled", now, error=None, reason=event.reason or "cancelled")
+        why = ErrorInfo(code="cancelled", message=event.reason or "nobody said why.")
+        return _finish(run, "cancelled", now, error=why, reason=event.reason or "cancelled")
     if isinstance(event, EndpointReported):
         return _reported(run, event, now)
     if isinstance(event, ReleaseOverdue):
