@@ -75,7 +75,7 @@ def _recipe(config: TrainConfig, task: str) -> Recipe:
     try:
         check_arguments(recipe.architecture, dict(recipe.arguments))
     except ValueError as error:
-        raise errors.InvalidSpec(str(error), field="arguments") from None
+        raise errors.InvalidSpec(str(error)) from None  # its text starts with the argument
     return recipe
 
 
