@@ -56,7 +56,7 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "language_modelling": Recipe(
         architecture="gpt@1", arguments={"layers": 4, "width": 192, "heads": 6, "max_context": 256, "dropout": 0.1},
-        steps=1500, max_seconds=285.0, evaluate_every=250, batch_size=8, optimizer="muon", learning_rate=0.01,
+        steps=1000, max_seconds=285.0, evaluate_every=250, batch_size=8, optimizer="muon", learning_rate=0.01,
         weight_decay=0.05, warmup=0.02, cooldown=0.6,
     ),
 }  # fmt: skip
