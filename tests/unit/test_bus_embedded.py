@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -196,3 +197,15 @@ def test_what_an_owner_without_a_file_holds_comes_back(tmp_path: Path) -> None:
         for path in (tmp_path / "owners").iterdir():
             path.unlink()
         assert drain(second, Queue("q"), count=1) == ["a"]
+
+
+def test_a_consumer_that_ends_does_not_sit_out_its_wait(connection: Connection) -> None:
+    Queue("q").bind(connection.default_channel).declare()
+    threading.Timer(0.1, connection.connection.wait_no_more).start()
+    started = time.monotonic()
+    for _ in range(2):  # Celery's loop waits once more on its way out
+        with pytest.raises(TimeoutError):
+            connection.drain_events(timeout=20)
+    assert time.monotonic() - started < 5
+    publish(connection, "a")
+    assert drain(connection, Queue("q"), count=1) == ["a"]

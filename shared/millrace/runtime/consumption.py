@@ -76,4 +76,13 @@ class Consumption:
             consumer.call_soon(flushed.set)
             flushed.wait(timeout=1)
         state.should_stop = 0
-        consumer.call_soon(int)  # wakes the loop, which looks at `should_stop`
+        if consumer.hub is not None:
+            consumer.call_soon(int)  # wakes the loop, which looks at `should_stop`
+        else:
+            _end_waiting(consumer.connection)
+
+
+def _end_waiting(connection: Any) -> None:
+    """Celery without an event loop waits two seconds for a message at a time, and once more before it ends."""
+    if connection is not None and connection.connected:
+        connection.connection.wait_no_more()

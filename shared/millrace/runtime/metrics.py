@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
@@ -65,6 +69,15 @@ def serving_metrics(settings: Settings, name: str) -> Iterator[int | None]:
         yield port
     finally:
         path.unlink(missing_ok=True)
-        server.shutdown()
+        _shut_down(server, (settings.metrics_host, port))
         server.server_close()
         thread.join(timeout=2)
+
+
+def _shut_down(server: WSGIServer, address: tuple[str, int]) -> None:
+    """Stop the server, which looks whether it should each half second, or when somebody comes: so we come."""
+    stopping = threading.Thread(target=server.shutdown)
+    stopping.start()
+    with contextlib.suppress(OSError):
+        socket.create_connection(address, timeout=1).close()
+    stopping.join()

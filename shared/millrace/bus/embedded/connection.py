@@ -40,6 +40,7 @@ class Connection:
         self._owner: Owner | None = None
         self._mutex = threading.Lock()
         self._next_look = 0.0
+        self._waits_no_more = False
 
     @property
     def owner(self) -> Owner:
@@ -58,7 +59,7 @@ class Connection:
         """Deliver one message, or sleep until there is one.
 
         Raises:
-            TimeoutError: Nothing came within timeout seconds (None: no limit).
+            TimeoutError: Nothing came within timeout seconds (None: no limit), or `wait_no_more` was called.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -66,7 +67,7 @@ class Connection:
             if self._deliver_one():
                 return
             now = time.monotonic()
-            if deadline is not None and now >= deadline:
+            if self._waits_no_more or (deadline is not None and now >= deadline):
                 raise TimeoutError("no message came")
             until = self._next_look if deadline is None else min(self._next_look, deadline)
             if self.owner.wait(until - now):
@@ -75,6 +76,11 @@ class Connection:
     def wake(self) -> None:
         """Look for messages soon: there is room for more, or something to consume."""
         self._next_look = 0.0
+        self.owner.ring()
+
+    def wait_no_more(self) -> None:
+        """From now on `drain_events` delivers what is there or raises; from any thread. For the end of a consumer."""
+        self._waits_no_more = True
         self.owner.ring()
 
     def _deliver_one(self) -> bool:
