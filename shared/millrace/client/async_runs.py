@@ -12,9 +12,11 @@ from millrace import errors
 from millrace.client import calls
 from millrace.client.async_session import AsyncSession
 from millrace.client.requests import generate_request, predict_call
-from millrace.client.results import Outcome, check_succeeded
+from millrace.client.results import Outcome, check_succeeded, reading
 from millrace.client.runs import WAIT_S, still_running
 from millrace.client.sse import Follower
+from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.pipelines import RunStatus
 from millrace.contracts.views import (
     TERMINAL_STATUSES,
     EndpointView,
@@ -39,6 +41,10 @@ class AsyncRun:
     def view(self) -> RunView:
         """The run as it was when last asked for; `refresh()` asks."""
         return self._view
+
+    async def status(self) -> RunStatus:
+        """As it is now; asks unless the run is known to be over."""
+        return self._view.status if self._view.status in TERMINAL_STATUSES else (await self.refresh()).status
 
     async def refresh(self) -> RunView:
         """Ask for the run as it is now."""
@@ -114,6 +120,17 @@ class AsyncResult(Outcome):
     """As `Result`; the endpoint is asked for with `await result.endpoint()`."""
 
     session: AsyncSession
+
+    async def value(self, stage: str = "") -> Any:
+        """As `Result.value`."""
+        found = self.returned(stage)
+        if isinstance(found, tuple):
+            return await asyncio.gather(*(self._read(ref) for ref in found))
+        return found and await self._read(found)
+
+    async def _read(self, ref: ArtifactRef) -> Any:
+        call = reading(ref)
+        return ref if call is None else await self.session.send(call)
 
     async def endpoint(self) -> AsyncEndpoint:
         """The endpoint that the run deployed to. Raises NotFound if it deployed nothing."""

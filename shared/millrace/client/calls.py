@@ -120,6 +120,11 @@ def download_file(digest: str, path: str) -> Call[None]:
     return Call("GET", f"/v1/artifacts/{_part(digest)}/files/{quote(path)}", _nothing, timeout_s=600)
 
 
+def read_json(digest: str, path: str) -> Call[Any]:
+    """A JSON file of an artifact, as its value."""
+    return Call("GET", f"/v1/artifacts/{_part(digest)}/files/{quote(path)}", json.loads)
+
+
 def list_kinds() -> Call[list[KindView]]:
     return Call("GET", "/v1/kinds", _list(KindView))
 

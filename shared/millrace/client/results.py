@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from millrace import errors
+from millrace.client import calls
+from millrace.client.calls import Call
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType
 from millrace.contracts.events import StageOutputs, Verdict
 from millrace.contracts.views import RunView, StageView
+
+RESULT_FILE, REPORT_FILE = "result.json", "report.json"
+"""What a function's JSON and its Report are stored as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,25 @@ class Outcome:
         """Whether the last evaluation passed its gate; None without one. Raises NotFound if no stage evaluated."""
         return self.report.verdict
 
+    def returned(self, stage: str = "") -> ArtifactRef | tuple[ArtifactRef, ...] | None:
+        """What a function stage returned, as it is stored: several where it was mapped over items, None for nothing.
+
+        Raises:
+            NotFound: The run made nothing under that name.
+            InvalidInput: The stage has several outputs.
+        """
+        name = stage or next(reversed(list(self.stages)), "")
+        if name not in self.stages:
+            raise errors.NotFound(f"Stage {name!r} made nothing; {errors.nearest(name, self.stages)}", field="stage")
+        outputs = self.stages[name]
+        ports: dict[str, ArtifactRef | tuple[ArtifactRef, ...]] = {**outputs.artifacts, **outputs.lists}
+        if len(ports) > 1:
+            raise errors.InvalidInput(
+                f"Stage {name!r} has several outputs: {', '.join(ports)}.",
+                remedy=f"Take one from result.stages[{name!r}].artifacts.",
+            )
+        return next(iter(ports.values()), None)
+
     def endpoint_name(self) -> str:
         """The endpoint that the run deployed to. Raises NotFound if it deployed nothing."""
         name = self._last_with("release").summary.get("endpoint")
@@ -71,6 +96,12 @@ class Outcome:
     def _without(self, type: ArtifactType) -> errors.NotFound:
         names = ", ".join(self.stages) or "none"
         return errors.NotFound(f"Run {self.view.run_id} made no {type}. Its stages: {names}.")
+
+
+def reading(ref: ArtifactRef) -> Call[Any] | None:
+    """How to read what a function returned, where that is JSON; None where the artifact itself is the value."""
+    file = {"any": RESULT_FILE, "report": REPORT_FILE}.get(ref.type)
+    return calls.read_json(ref.digest, file) if file else None
 
 
 def check_succeeded(view: RunView) -> RunView:

@@ -10,9 +10,10 @@ from typing import Any, Literal, overload
 from millrace import errors
 from millrace.client import calls
 from millrace.client.requests import generate_request, predict_call
-from millrace.client.results import Outcome, check_succeeded
+from millrace.client.results import Outcome, check_succeeded, reading
 from millrace.client.session import Session
 from millrace.client.sse import Follower
+from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.pipelines import RunStatus
 from millrace.contracts.views import (
     TERMINAL_STATUSES,
@@ -132,9 +133,29 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Result(Outcome):
-    """What a run made: `stages`, `model`, `report`, `endpoint`."""
+    """What a run made: `stages`, `model`, `report`, `endpoint`; of a function, `value()`."""
 
     session: Session
+
+    def value(self, stage: str = "") -> Any:
+        """Return what a `@millrace.stage` function returned: JSON as it was, a Report as `{"metrics":, "details":}`.
+
+        Tables, data sets and models are artifacts, to download or to hand on. Of a function that was mapped over items
+        and merges nothing: the list, in the items' order.
+
+        Args:
+            stage: Its name; the last one that made something unless given.
+
+        Raises:
+            NotFound: The run made nothing under that name.
+            InvalidInput: The stage has several outputs.
+        """
+        found = self.returned(stage)
+        return [self._read(ref) for ref in found] if isinstance(found, tuple) else found and self._read(found)
+
+    def _read(self, ref: ArtifactRef) -> Any:
+        call = reading(ref)
+        return ref if call is None else self.session.send(call)
 
     @property
     def endpoint(self) -> Endpoint:

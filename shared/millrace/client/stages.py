@@ -250,11 +250,12 @@ class Function(Stage):
     def spec(self, *, inputs: Mapping[str, Any], upload: Uploader) -> StageSpec:
         """As of every stage. Raises InvalidSpec also where a parameter or an item is not what its type says."""
         assert self.function is not None, "it was given"
+        written = super().spec(inputs=inputs, upload=upload)
         self.function.check(self.config, field=f"{self._field}.with")
         items = self._siblings.get("foreach")
         for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
             self.function.check({"item": item}, field=f"{self._field}.foreach.{index}")
-        return super().spec(inputs=inputs, upload=upload)
+        return written
 
 
 def _named(found: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
@@ -14,6 +15,7 @@ from millrace.client.calls import Call
 from millrace.client.pipelines import DATA, REMOTE_SCHEMES, Pipeline
 from millrace.client.stages import Function, FunctionLike, Stage
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType
+from millrace.contracts.base import digest_of
 from millrace.contracts.ids import new_run_id
 from millrace.contracts.loading import validate
 from millrace.contracts.params import check_names
@@ -42,8 +44,8 @@ class Preparer:
     """Makes requests of submissions. `send` uploads, and blocks; one thread at a time."""
 
     def __init__(self) -> None:
-        self._uploaded: dict[uploads.LocalData, ArtifactRef] = {}
-        """What was uploaded in this session: data that did not change is not sent again."""
+        self._uploaded: dict[uploads.LocalData | str, ArtifactRef] = {}
+        """What was uploaded in this session, also code by its digest: what did not change is not sent again."""
 
     def prepare(self, submission: Submission, send: Send) -> SubmitRun:
         """Upload what is local, and return the body of POST /v1/runs with a new run id.
@@ -54,7 +56,11 @@ class Preparer:
         pipeline, params = _pipeline(submission)
 
         def upload_files(type: ArtifactType, files: Mapping[str, bytes], meta: Mapping[str, Any], /) -> ArtifactRef:
-            return send(uploads.files_call(type, files, meta))
+            digests = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+            key = digest_of([type, digests, dict(meta)])
+            if key not in self._uploaded:
+                self._uploaded[key] = send(uploads.files_call(type, files, meta))
+            return self._uploaded[key]
 
         spec, own = pipeline.spec(upload=upload_files, wants_data=submission.data is not None)
         given = {**own, **params}

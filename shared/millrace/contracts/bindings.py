@@ -118,7 +118,8 @@ def _reference(
 
 def _check_type(found: str, wanted: Port, *, what: str, field: str) -> None:
     if "any" not in (found, wanted.type) and found != wanted.type:
-        raise errors.InvalidSpec(f"Expected a {wanted.type}, but {what} is a {found}.", field=field)
+        remedy = "Add a `clean` stage before it." if (wanted.type, found) == ("dataset", "source") else ""
+        raise errors.InvalidSpec(f"Expected a {wanted.type}, but {what} is a {found}.", field=field, remedy=remedy)
 
 
 def _nearest(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,7 +105,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows that a function makes. Stored as Parquet; as an input of `clean` it becomes a data set."""
+    """Rows that a function takes from a source (Parquet, CSV or JSON Lines as they are) or makes.
+
+    Stored as Parquet; as an input of `clean` it becomes a data set.
+    """
 
     data: pa.Table
 
@@ -173,17 +176,38 @@ def read_report(artifact: Artifact) -> Report:
 
 
 def read_table(artifact: Artifact) -> Table:
-    """Every Parquet file of an artifact, in the order of their paths, as one table."""
+    """Every file of rows of an artifact, in the order of their paths, as one table."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    paths = [entry.path for entry in artifact.manifest.files if entry.path.endswith(".parquet")]
+    readers = _readers()
+    paths = [entry.path for entry in artifact.manifest.files if Path(entry.path).suffix.lower() in readers]
     if not paths:
         raise errors.InvalidData(
-            f"Artifact {artifact.ref.digest[:12]} has no Parquet file, which a table is read from.",
+            f"Artifact {artifact.ref.digest[:12]} has no file of {', '.join(readers)}, which a table is read from.",
             remedy="Take a millrace.Dataset, which `clean` makes of any source.",
         )
-    return Table(pa.concat_tables([pq.read_table(artifact.file(path)) for path in paths]))
+    try:
+        tables = [readers[Path(path).suffix.lower()](artifact.file(path)) for path in paths]
+        return Table(pa.concat_tables(tables, promote_options="default"))
+    except pa.ArrowException as error:
+        raise errors.InvalidData(
+            f"The table could not be read: {str(error).splitlines()[0]}", remedy="Take a millrace.Dataset instead."
+        ) from None
+
+
+def _readers() -> dict[str, Callable[[Path], pa.Table]]:
+    """How to read a file of rows, by the end of its name."""
+    import pyarrow.csv
+    import pyarrow.json
+    import pyarrow.parquet
+
+    def separated(path: Path) -> pa.Table:
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        return pyarrow.csv.read_csv(path, parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter))
+
+    lines = pyarrow.json.read_json
+    tables = {".parquet": pyarrow.parquet.read_table, ".csv": separated, ".tsv": separated}
+    return {**tables, ".jsonl": lines, ".ndjson": lines}
 
 
 def _number(value: Any) -> float | None:
