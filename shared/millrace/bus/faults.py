@@ -71,5 +71,5 @@ def _sqlite_code(error: BaseException) -> int:
 
 
 def _short(error: BaseException) -> str:
-    text = str(getattr(error, "reply_text", "") or error).strip().rstrip(".")
+    text = str(getattr(error, "reply_text", "") or getattr(error, "strerror", "") or error).strip().rstrip(".")
     return text.splitlines()[0] if text else type(error).__name__

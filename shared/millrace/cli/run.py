@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from millrace.contracts.pipelines import Graph
     from millrace.contracts.views import RunView
 
+CANCEL_S = 20.0
+"""How long an interrupted command waits for its run to end; a child that ignores the wish is killed sooner."""
+
 data_option = click.option(
     "--data",
     "data",
@@ -70,7 +73,11 @@ def run(
         if not follow:
             _say_detached(started, client, as_json=as_json)
             return 0
-        code = _follow_json(started) if as_json else _follow_and_report(started, client, loaded.name)
+        try:
+            code = _follow_json(started) if as_json else _follow_and_report(started, client, loaded.name)
+        except KeyboardInterrupt:
+            _cancel(started)
+            raise
         if save is not None:
             _download(client, started.refresh(), save)
         return code
@@ -93,6 +100,18 @@ def plan(pipeline: Path, data: tuple[str, ...], params: tuple[str, ...], as_json
     else:
         _print_graph(graph)
     return 0
+
+
+def _cancel(run: Run) -> None:
+    """What Ctrl-C does to a run that is followed: it is over when the command is, one way or the other."""
+    try:
+        run.cancel(reason="interrupted in the terminal")
+        view = run.wait_end(timeout_s=CANCEL_S)
+        click.echo(f"Run {run.id} {view.status}.", err=True)
+    except errors.Conflict as error:  # its end came first
+        click.echo(error.message, err=True)
+    except errors.DeadlineExceeded:
+        click.echo(f"Run {run.id} is being cancelled; see `millrace status {run.id}`.", err=True)
 
 
 def _download(client: Client, view: RunView, directory: Path) -> None:
@@ -131,12 +150,7 @@ def _follow_and_report(run: Run, client: Client, name: str) -> int:
     from millrace.client.results import check_succeeded
 
     console = report_console()
-    try:
-        show(console, f"{name}  {run.id}", run.follow(signals=True))
-    except KeyboardInterrupt:
-        run.cancel(reason="interrupted in the terminal")
-        console.print("Cancelled.")
-        raise
+    show(console, f"{name}  {run.id}", run.follow(signals=True))
     view = run.refresh()
     for stage in view.stages:
         print_report(console, stage)
