@@ -35,6 +35,9 @@ VARIABLES = [
     ("up", "TENANT", "../other", "lower-case letters"),
     ("gateway", "GATEWAY_HOST", "192.0.2.1", "address of this host"),
     ("runs", "URL", "ftp://gateway", "http:// or https://"),
+    ("runs", "URL", "http://", "and a host"),
+    ("runs", "URL", "http://[::1", "and a host"),
+    ("runs", "URL", "http://gateway:port", "and a host"),
 ]
 
 

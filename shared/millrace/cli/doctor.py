@@ -88,7 +88,7 @@ def _checked(what: str, url: str, check: Callable[[], None]) -> Finding:
     try:
         check()
     except errors.MillraceError as error:
-        return Finding(what, "fault", f"{url}: {error.message}", error.remedy)
+        return Finding(what, "fault", f"{error.field or url}: {error.message}", error.remedy)
     return Finding(what, "ok", url)
 
 

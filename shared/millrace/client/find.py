@@ -59,15 +59,23 @@ def find_gateway(url: str | None, home: str | os.PathLike[str] | None) -> Found:
     """
     told = url or ("" if home else os.environ.get("MILLRACE_URL", ""))
     if told:
-        if not told.startswith(("http://", "https://")):
+        if not _is_url(told):
             raise errors.InvalidInput(
-                f"Expected a URL that starts with http:// or https://; found {told!r}.",
+                f"Expected a URL that starts with http:// or https:// and a host; found {told!r}.",
                 field="url" if url else "MILLRACE_URL",
             )
         return Found(told.rstrip("/"))
     directory = Path(home or os.environ.get("MILLRACE_HOME") or "~/.millrace").expanduser().absolute()
     running = running_gateway(directory)
     return Found(running) if running else _start(directory)
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parsed = httpx.URL(text)
+    except (httpx.InvalidURL, ValueError):
+        return False
+    return parsed.scheme in ("http", "https") and bool(parsed.host)
 
 
 def running_gateway(home: Path) -> str:
