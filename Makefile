@@ -42,7 +42,7 @@ bench: $(DEV_STAMP) ## run the benchmarks, or only $NAME
 	@compgen -G 'tests/benchmarks/bench_$(NAME).py' > /dev/null || \
 	    { echo "There is no tests/benchmarks/bench_$(NAME).py." >&2; exit 1; }
 	@for file in tests/benchmarks/bench_$(NAME).py; do \
-	    echo "$$file"; PYTHONPATH=tests:. $(BIN)/python "$$file" $(ARGS); \
+	    echo "$$file"; PYTHONPATH=tests $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" $(ARGS); \
 	done
 
 clean: ## remove .venv and caches

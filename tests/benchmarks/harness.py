@@ -48,11 +48,15 @@ def write_results(name: str, rows: Sequence[Row]) -> Path:
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    print_rows(rows)
+    return path
+
+
+def print_rows(rows: Sequence[Row]) -> None:
     for r in rows:
         print(
             f"{r.case:<40} {r.metric:<24} {r.subject:<22} {r.median:>12.4g} {r.unit}  ({r.min:.4g} to {r.max:.4g}, {r.runs} runs)"
         )
-    return path
 
 
 def machine() -> dict[str, object]:
