@@ -17,6 +17,9 @@ from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType
 from millrace.contracts.pipelines import FunctionSpec, Resources, Retry, StageSpec
 
+ITEM = "item"
+"""The parameter of a function that gets an item of `foreach`."""
+
 Input = str | ArtifactRef | PathLike[str]
 Inputs = Mapping[str, Input | Sequence[Input]]
 
@@ -56,7 +59,7 @@ class FunctionLike(Protocol):
 
     def spec(self, upload: Uploader) -> FunctionSpec: ...
 
-    def check(self, values: Mapping[str, Any], *, field: str) -> None: ...
+    def as_json(self, values: Mapping[str, Any], *, field: str) -> dict[str, Any]: ...
 
 
 class Stage:
@@ -78,19 +81,16 @@ class Stage:
         self.inputs: dict[str, Input | Sequence[Input]] = dict(inputs or {})
         self.config = {key: value for key, value in (config or {}).items() if value is not None}
         self.config |= dict(options.get("with_") or {})
-        self.function: FunctionLike | None = None
         self._siblings = {key: value for key, value in options.items() if key not in ("name", "with_")}
 
-    def spec(self, *, inputs: Mapping[str, Any], upload: Uploader) -> StageSpec:
-        """What the pipeline says of this stage, its inputs given as references. A function's code is uploaded.
+    def spec(self, *, inputs: Mapping[str, Any], upload: Uploader) -> StageSpec:  # noqa: ARG002 - a function uploads its code
+        """What the pipeline says of this stage, its inputs given as references.
 
         Raises:
             ValueError: A setting cannot be written down (pydantic's ValidationError).
-            InvalidSpec: The function cannot travel.
         """
-        function = self.function.spec(upload) if self.function else None
-        kind = "" if function or self.kind == self.name else self.kind
-        fields = {"kind": kind, "inputs": dict(inputs), "function": function, "with": self.config, **self._siblings}
+        kind = "" if self.kind == self.name else self.kind
+        fields = {"kind": kind, "inputs": dict(inputs), "with": self.config, **self._siblings}
         return StageSpec.model_validate(fields)
 
     def __repr__(self) -> str:
@@ -244,18 +244,25 @@ class Function(Stage):
                 remedy=_how_to_run(function),
             )
         super().__init__(function.name.lower().strip("_"), inputs=inputs, config=params, **options)
-        self.function = function
-        self._field = f"stages.{self.name}"
+        self.function: FunctionLike = function
 
     def spec(self, *, inputs: Mapping[str, Any], upload: Uploader) -> StageSpec:
-        """As of every stage. Raises InvalidSpec also where a parameter or an item is not what its type says."""
-        assert self.function is not None, "it was given"
-        written = super().spec(inputs=inputs, upload=upload)
-        self.function.check(self.config, field=f"{self._field}.with")
-        items = self._siblings.get("foreach")
-        for index, item in enumerate(items if isinstance(items, list | tuple) else ()):
-            self.function.check({"item": item}, field=f"{self._field}.foreach.{index}")
-        return written
+        """As of every stage, after the function's code was uploaded.
+
+        Raises:
+            InvalidSpec: The function cannot travel, or a parameter or an item is not what its type says.
+        """
+        function, field = self.function, f"stages.{self.name}"
+        code = function.spec(upload)
+        siblings = dict(self._siblings)
+        foreach = siblings.get("foreach")
+        if isinstance(foreach, list | tuple):
+            siblings["foreach"] = [
+                function.as_json({ITEM: item}, field=f"{field}.foreach.{index}")[ITEM]
+                for index, item in enumerate(foreach)
+            ]
+        config = function.as_json(self.config, field=f"{field}.with")
+        return StageSpec.model_validate({"inputs": dict(inputs), "function": code, "with": config, **siblings})
 
 
 def _named(found: object) -> str:

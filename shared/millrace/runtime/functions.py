@@ -121,17 +121,20 @@ class StageFunction(Generic[P, R]):
             has_merge=self.merger is not None,
         )
 
-    def check(self, values: Mapping[str, Any], *, field: str) -> None:
-        """Hold values of parameters against their types; `$params.name` is not known yet.
+    def as_json(self, values: Mapping[str, Any], *, field: str) -> dict[str, Any]:
+        """Return values of parameters as JSON, held against their types; `$params.name` stays, not known yet.
 
         Raises:
             InvalidSpec: With the path of the parameter under `field`.
         """
+        written = dict(values)
         for signature in self._signatures():
             for name in signature.adapters.keys() & values.keys():
                 value = values[name]
                 if not (isinstance(value, str) and value.startswith("$")):
-                    signature.value(name, value, field=f"{field}.{name}")
+                    fitting = signature.value(name, value, field=f"{field}.{name}")
+                    written[name] = signature.adapters[name].dump_python(fitting, mode="json")
+        return written
 
     def result_signature(self) -> Signature:
         """Of the function that makes the stage's result: the merge where there is one."""
