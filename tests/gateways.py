@@ -28,7 +28,7 @@ from millrace.contracts.events import (
     make_event,
 )
 from millrace.contracts.ids import new_id
-from millrace.ledger import journal
+from millrace.ledger import tasks
 from millrace.ledger.ledger import open_ledger
 from millrace.settings import Settings
 from millrace.store.connect import open_store
@@ -109,7 +109,7 @@ class Line:
     def _dispatched(self, run_id: str, stage: str) -> Holder:
         deadline = time.monotonic() + START_LIMIT_S
         while time.monotonic() < deadline:
-            for task in journal.all_open_tasks(self.conductor.database):
+            for task in tasks.all_open_tasks(self.conductor.database):
                 if (task.key.run_id, task.key.stage, task.status) == (run_id, stage, "dispatched"):
                     found = holder_of(task)
                     return found.model_copy(update={"nonce": new_id("del"), "worker": WORKER})

@@ -2,66 +2,91 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+
+import structlog
 
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import ExecuteAttempt
+from millrace.contracts.events import ErrorInfo
 from millrace.contracts.ids import attempt_id
 from millrace.contracts.pipelines import Binding, GraphStage
-from millrace.ledger import journal
+from millrace.ledger import endpoints, tasks
 from millrace.ledger.database import Transaction
-from millrace.ledger.state import RunState, TaskState
-from millrace.store import Store
-from millrace.store.pages import write_pages
-from millrace_conductor.machine import graph_stage
+from millrace.ledger.state import FINAL_RUN, RunState, TaskKey, TaskState
+from millrace_conductor.folding import Folding
+from millrace_conductor.handlers import apply
+from millrace_conductor.lifecycle import fail_stage, graph_stage, with_stage
+
+log = structlog.get_logger()
 
 IN_FLIGHT_PER_SLOT = 2
 """One task working and one waiting beside it: a slot never idles between two, and the broker never holds a flood."""
 
-StoreOf = Callable[[str], Store]
+Class = tuple[str, str]
+"""A service and a resource class: what names a command queue."""
 
 
-def dispatch(tx: Transaction, stores: StoreOf, *, conductor: str, now: float, lease_s: float) -> int:
-    """Turn pending tasks into commands in the outbox; return how many.
+def dispatch(
+    folding: Folding, classes: Iterable[Class], *, slots: Mapping[Class, int], indices: Mapping[TaskKey, ArtifactRef]
+) -> None:
+    """Turn pending tasks into commands in the outbox.
+
+    Conductors that dispatch at one instant do not see each other's commands: the broker may then hold a few more.
 
     Args:
-        tx: The transaction that decides; slots of a class are counted and taken in it.
-        stores: A tenant's store, for the index of results that a merge reads.
-        conductor: Whose relay sends them.
-        now: Seconds.
-        lease_s: A worker not heard of for so long announces no capacity.
+        folding: The transaction in which slots are counted and taken; nothing in it waits for another conductor.
+        classes: Where a slot may be free or a task may be new.
+        slots: Announced slots.
+        indices: Of the results that a merge reads. A merge without one is left pending, and named in the outcome.
     """
-    workers = journal.live_workers(tx, seen_after=now - lease_s)
-    runs: dict[str, RunState] = {}
-    num_sent = 0
-    for service, resource_class in journal.pending_classes(tx, now=now):
-        slots = sum(classes.get(resource_class, 0) for _, services, classes in workers if service in services)
-        free = slots * IN_FLIGHT_PER_SLOT - journal.num_open(tx, service, resource_class)
+    offered = sorted(c for c in set(classes) if slots.get(c, 0) > 0)
+    if not offered:
+        return
+    folding.write_tasks()
+    num_open = tasks.count_open(folding.tx)
+    for service, resource_class in offered:
+        free = slots[service, resource_class] * IN_FLIGHT_PER_SLOT - num_open.get((service, resource_class), 0)
         if free <= 0:
             continue
-        for task in journal.pending_tasks(tx, service, resource_class, now=now, limit=free):
-            run = runs.get(task.key.run_id) or journal.load_run(tx, task.key.run_id)
-            if run is None:
-                continue
-            runs[run.run_id] = run
-            sent = replace(task, status="dispatched", fence=task.fence + 1, dispatched_at=now)
-            command = build_command(tx, run, sent, stores)
-            journal.save_task(tx, sent)
-            journal.count_attempt(tx, run.run_id, task.key.stage)
-            journal.put_outbox(tx, "command", command.to_json(), owner=conductor, now=now)
-            num_sent += 1
-    return num_sent
+        pending = tasks.pending_tasks(folding.tx, service, resource_class, now=folding.now, limit=free)
+        folding.lock(task.key.run_id for task in pending)
+        for task in pending:
+            if task.key.phase == "merge" and task.key not in indices:
+                folding.outcome.unindexed.add(task.key)
+            else:
+                _dispatch_one(folding, task, indices)
 
 
-def build_command(tx: Transaction, run: RunState, task: TaskState, stores: StoreOf) -> ExecuteAttempt:
+def _dispatch_one(folding: Folding, task: TaskState, indices: Mapping[TaskKey, ArtifactRef]) -> None:
+    run = folding.runs[task.key.run_id]
+    if run.status in FINAL_RUN:  # ended a moment ago, by a command of its own that could not be written
+        return
+    sent = replace(task, status="dispatched", fence=task.fence + 1, dispatched_at=folding.now)
+    try:
+        command = build_command(folding.tx, run, sent, results=indices.get(task.key))
+    except Exception as error:  # one run's fault must not hold up all others
+        log.exception("command_not_written", run=run.run_id, stage=task.key.stage)
+        fault = ErrorInfo(
+            code="internal",
+            message=f"The command of stage {task.key.stage!r} could not be written: {type(error).__name__}: {error}",
+            remedy="This is a fault of Millrace: please report it, with the conductor's log.",
+        )
+        failed = replace(task, status="failed")
+        apply(folding, run, fail_stage(run, task.key.stage, fault, folding.now, task=failed), task=task)
+        return
+    stage = run.stages[task.key.stage]
+    folding.save_task(sent)
+    folding.save_run(with_stage(run, replace(stage, attempts=stage.attempts + 1)))
+    folding.send("command", command)
+
+
+def build_command(
+    tx: Transaction, run: RunState, task: TaskState, *, results: ArtifactRef | None = None
+) -> ExecuteAttempt:
     """Write the command of a task's next attempt: everything by reference."""
     spec, stage, key = graph_stage(run.graph, task.key.stage), run.stages[task.key.stage], task.key
-    results = None
-    if key.phase == "merge":
-        rows = journal.results_in_order(tx, run.run_id, key.stage, key.round)
-        results = write_pages(stores(run.tenant), "plan", rows)
     return ExecuteAttempt(
         tenant=run.tenant,
         run_id=run.run_id,
@@ -85,7 +110,7 @@ def build_command(tx: Transaction, run: RunState, task: TaskState, stores: Store
         seed=run.graph.seed,
         cpu=spec.resources.cpu,
         timeout_s=spec.timeout_s,
-        trace=_trace(tx, run.run_id),
+        trace=dict(run.trace),
     )
 
 
@@ -97,7 +122,7 @@ def _inputs(tx: Transaction, run: RunState, spec: GraphStage) -> dict[str, Artif
         else:
             inputs[port] = _artifact(run, bound)
     if spec.endpoint and spec.effect == "none" and "current" not in inputs:
-        current = _current_model(tx, run.tenant, spec.endpoint)
+        current = endpoints.current_model(tx, run.tenant, spec.endpoint)
         if current is not None:
             inputs["current"] = current
     return inputs
@@ -116,13 +141,3 @@ def _artifact(run: RunState, binding: Binding) -> ArtifactRef:
     outputs = run.stages[binding.stage].outputs
     assert outputs is not None, f"{binding.stage} has no outputs yet"
     return outputs.artifacts[binding.port]
-
-
-def _current_model(tx: Transaction, tenant: str, endpoint: str) -> ArtifactRef | None:
-    rows = tx.rows("SELECT model FROM endpoints WHERE tenant = ? AND name = ?", (tenant, endpoint))
-    return ArtifactRef.model_validate_json(rows[0][0]) if rows and rows[0][0] else None
-
-
-def _trace(tx: Transaction, run_id: str) -> dict[str, str]:
-    rows = tx.rows("SELECT trace FROM runs WHERE run_id = ?", (run_id,))
-    return dict(json.loads(rows[0][0])) if rows else {}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import structlog
 
@@ -14,6 +12,7 @@ from millrace.contracts.base import Contract
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import (
     AttemptEvent,
+    AttemptSucceeded,
     AttemptUndeliverable,
     EndpointReported,
     Event,
@@ -24,76 +23,113 @@ from millrace.contracts.events import (
     make_event,
 )
 from millrace.contracts.ids import attempt_id
-from millrace.ledger import journal
-from millrace.ledger.database import Transaction
-from millrace.ledger.ledger import set_desired
+from millrace.ledger import endpoints, queues
 from millrace.ledger.state import FINAL_RUN, RunState, TaskKey, TaskState
-from millrace_conductor.machine import (
-    AddTasks,
-    Announce,
-    Effect,
-    Release,
-    SetTimer,
-    Stop,
-    StopOpenTasks,
-    advance,
-    graph_stage,
-)
+from millrace_conductor.effects import AddTasks, Announce, Decision, Effect, Release, SetTimer, Stop, StopOpenTasks
+from millrace_conductor.folding import Folding
+from millrace_conductor.lifecycle import graph_stage
+from millrace_conductor.machine import advance
 
 log = structlog.get_logger()
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What is left to do after the commit, all of it transient: a lost word is repeated at the next heartbeat."""
-
-    stops: list[Stop] = field(default_factory=list)
-    changed: set[str] = field(default_factory=set)
-
-
-def fold(tx: Transaction, events: Iterable[Event], *, conductor: str, now: float) -> Outcome:
-    """Fold events that may have been seen before, in any order.
-
-    Args:
-        tx: The transaction that makes it all durable at once.
-        events: From the bus, the inbox or timers.
-        conductor: Id of this conductor; its relay sends what is queued here.
-        now: Seconds.
-    """
-    outcome = Outcome()
-    for event in events:
-        if not journal.is_seen(tx, event.id):
-            _fold_one(tx, event, outcome, conductor, now)
-    return outcome
+def fold(folding: Folding, events: Iterable[Event]) -> None:
+    """Fold events that may have been seen before, in any order; all their runs are locked first, in one order."""
+    decoded = [_decoded(event) for event in events]
+    folding.lock(run_id for event, data in decoded if (run_id := _run_id(event, data)))
+    folding.look_for([i for event, data in decoded for i in (event.id, *_id_of_refused(event, data))])
+    folding.load_tasks(key_of(data) for _, data in decoded if isinstance(data, AttemptEvent))
+    for event, data in decoded:
+        if not folding.is_seen(event.id):
+            _fold_one(folding, event, data)
 
 
-def _fold_one(tx: Transaction, event: Event, outcome: Outcome, conductor: str, now: float) -> None:
-    try:
-        data = decode(event)
-    except errors.InvalidInput as error:
-        journal.append_event(tx, event, refused=str(error))
-        log.error("event_refused", event_id=event.id, type=event.type, reason=str(error))
-        if event.type != event_type(EventRefused):
-            _fold_one(tx, refusal_of(event, str(error)), outcome, conductor, now)
+def refuse(folding: Folding, events: Iterable[Event], reason: str) -> None:
+    """Journal events as refused, and end the runs that they are about."""
+    refused = list(events)
+    folding.lock(event.subject for event in refused)
+    folding.look_for(i for event in refused for i in (event.id, f"{event.id}.refused"))
+    for event in refused:
+        if not folding.is_seen(event.id):
+            _refuse_one(folding, event, reason)
+
+
+def _fold_one(folding: Folding, event: Event, data: Contract | errors.InvalidInput) -> None:
+    if isinstance(data, errors.InvalidInput):
+        _refuse_one(folding, event, str(data))
         return
     if isinstance(data, EndpointReported):
-        _note_report(tx, event, data, now)
-    run_id = str(getattr(data, "run_id", ""))
-    run = journal.load_run(tx, run_id) if run_id else None
-    journal.append_event(tx, event)
+        endpoints.note_report(folding.tx, event.tenant, data, now=folding.now)
+    run = folding.runs.get(_run_id(event, data))
+    if run is not None and _would_release(run, data):
+        _hear_inbox_first(folding, run.run_id)
+    folding.journal(event)
     if run is None:
         return
-    task = journal.load_task(tx, _key(data)) if isinstance(data, AttemptEvent) else None
-    decision = advance(run, data, task=task, now=now)
+    task = folding.task(key_of(data)) if isinstance(data, AttemptEvent) else None
+    run = folding.runs[run.run_id]
+    apply(folding, run, advance(run, data, task=task, now=folding.now), task=task)
+
+
+def apply(folding: Folding, run: RunState, decision: Decision, *, task: TaskState | None = None) -> None:
+    """Take a decision about a locked run into the working set, and carry out its effects."""
     if decision.task is not None and decision.task != task:
-        journal.save_task(tx, decision.task)
-    if decision.run != run:
-        journal.save_run(tx, run, decision.run)
+        folding.save_task(decision.task)
+    folding.save_run(decision.run)
     for effect in decision.effects:
-        _carry_out(tx, decision.run, effect, outcome, conductor, now)
+        _carry_out(folding, run.run_id, effect)
     if decision.run.status in FINAL_RUN and run.status not in FINAL_RUN:
-        journal.drop_timers(tx, run_id)
-    outcome.changed.add(run_id)
+        queues.drop_timers(folding.tx, run.run_id)
+    folding.outcome.changed.add(run.run_id)
+
+
+def _carry_out(folding: Folding, run_id: str, effect: Effect) -> None:
+    run = folding.runs[run_id]
+    match effect:
+        case Announce(data):
+            folding.announce(run_id, data)
+        case AddTasks():
+            folding.add_tasks(_new_task(run, effect), count=effect.count)
+        case Stop():
+            folding.outcome.stops.append(effect)
+        case StopOpenTasks(reason):
+            folding.outcome.stops.extend(Stop(holder_of(t), reason) for t in folding.close_tasks(run))
+        case Release():
+            _release(folding, run, effect)
+        case SetTimer(name, delay_s, data):
+            event = make_event(data, source=f"conductor/{folding.conductor}", subject=run_id, tenant=run.tenant)
+            queues.set_timer(folding.tx, name, event, run_id=run_id, due_at=folding.now + delay_s)
+
+
+def _release(folding: Folding, run: RunState, effect: Release) -> None:
+    """Number the release within its endpoint, advance the desired state, and queue the word of it."""
+    tx, now = folding.tx, folding.now
+    number = endpoints.add_release(
+        tx, run.tenant, effect.endpoint, model=effect.model, run_id=run.run_id, metrics=effect.metrics, now=now
+    )
+    desired = endpoints.advance_endpoint(
+        tx, run.tenant, effect.endpoint, release=number, model=effect.model, run_id=run.run_id, now=now
+    )
+    event = endpoints.desired_event(desired, tenant=run.tenant)
+    folding.journal(event)
+    for kind in endpoints.DESIRED_KINDS:
+        folding.send(kind, event)
+
+
+def _would_release(run: RunState, data: Contract) -> bool:
+    return (
+        isinstance(data, AttemptSucceeded)
+        and data.outputs is not None
+        and any(s.name == data.stage and s.effect == "release" for s in run.graph.stages)
+    )
+
+
+def _hear_inbox_first(folding: Folding, run_id: str) -> None:
+    """A cancel that was accepted before this release wins, though its turn to be folded had not come."""
+    fold(folding, queues.take_inbox_of(folding.tx, run_id))
+
+
+# --- refusals and dead letters ---------------------------------------------------------------------------------------
 
 
 def refusal_of(event: Event, reason: str) -> Event:
@@ -114,6 +150,16 @@ def events_of(letters: Sequence[DeadLetter]) -> list[Event]:
     return events
 
 
+def _refuse_one(folding: Folding, event: Event, reason: str) -> None:
+    folding.journal(event, refused=reason)
+    log.error("event_refused", event_id=event.id, type=event.type, reason=reason)
+    if event.type == event_type(EventRefused):
+        return
+    refusal = refusal_of(event, reason)
+    if not folding.is_seen(refusal.id):
+        _fold_one(folding, refusal, decode(refusal))
+
+
 def _undeliverable(command: ExecuteAttempt, reason: str) -> Event:
     holder = Holder(attempt_id=command.attempt_id, fence=command.fence, nonce="", worker="")
     data = AttemptUndeliverable(
@@ -124,33 +170,11 @@ def _undeliverable(command: ExecuteAttempt, reason: str) -> Event:
     return make_event(data, source="conductor", subject=command.run_id, tenant=command.tenant, id=event_id)
 
 
-def _key(data: AttemptEvent) -> TaskKey:
+# --- what an event is about ------------------------------------------------------------------------------------------
+
+
+def key_of(data: AttemptEvent) -> TaskKey:
     return TaskKey(data.run_id, data.stage, data.round, data.phase, data.index)
-
-
-def _carry_out(tx: Transaction, run: RunState, effect: Effect, outcome: Outcome, conductor: str, now: float) -> None:
-    match effect:
-        case Announce(data):
-            announce(tx, run, data, conductor=conductor, now=now)
-        case AddTasks():
-            journal.add_tasks(tx, _new_tasks(run, effect))
-        case Stop():
-            outcome.stops.append(effect)
-        case StopOpenTasks(reason):
-            outcome.stops.extend(Stop(holder_of(t), reason) for t in journal.open_tasks(tx, run.run_id))
-            journal.close_tasks(tx, run.run_id)
-        case Release():
-            _release(tx, run, effect, conductor, now)
-        case SetTimer(name, delay_s, data):
-            event = make_event(data, source=f"conductor/{conductor}", subject=run.run_id, tenant=run.tenant)
-            journal.set_timer(tx, name, event, run_id=run.run_id, due_at=now + delay_s)
-
-
-def announce(tx: Transaction, run: RunState, data: Contract, *, conductor: str, now: float) -> None:
-    """Journal a fact and queue it for the bus."""
-    event = make_event(data, source=f"conductor/{conductor}", subject=run.run_id, tenant=run.tenant)
-    journal.append_event(tx, event)
-    journal.put_outbox(tx, "event", event.to_json(), owner=conductor, now=now)
 
 
 def holder_of(task: TaskState) -> Holder:
@@ -164,67 +188,31 @@ def holder_of(task: TaskState) -> Holder:
     )
 
 
-def _new_tasks(run: RunState, effect: AddTasks) -> Iterable[TaskState]:
+def _decoded(event: Event) -> tuple[Event, Contract | errors.InvalidInput]:
+    try:
+        return event, decode(event)
+    except errors.InvalidInput as error:
+        return event, error
+
+
+def _run_id(event: Event, data: Contract | errors.InvalidInput) -> str:
+    """The run that an event is about; its subject, if the data cannot be read. Empty if it is about none."""
+    return event.subject if isinstance(data, errors.InvalidInput) else str(getattr(data, "run_id", ""))
+
+
+def _id_of_refused(event: Event, data: Contract | errors.InvalidInput) -> tuple[str, ...]:
+    return (f"{event.id}.refused",) if isinstance(data, errors.InvalidInput) else ()
+
+
+def _new_task(run: RunState, effect: AddTasks) -> TaskState:
     spec = graph_stage(run.graph, effect.stage)
-    for index in range(effect.count):
-        yield TaskState(
-            key=TaskKey(run.run_id, effect.stage, effect.round, effect.phase, index),
-            tenant=run.tenant,
-            service=spec.service,
-            resource_class=spec.resources.resource_class,
-            priority=run.priority,
-        )
-
-
-def _release(tx: Transaction, run: RunState, effect: Release, conductor: str, now: float) -> None:
-    """Number the release within its endpoint and advance the desired state; the endpoint's row is the lock."""
-    tx.rows(f"SELECT 1 FROM endpoints WHERE tenant = ? AND name = ?{tx.lock}", (run.tenant, effect.endpoint))
-    rows = tx.rows(
-        "SELECT COALESCE(MAX(release_number), 0) + 1 FROM releases WHERE tenant = ? AND endpoint = ?",
-        (run.tenant, effect.endpoint),
+    return TaskState(
+        key=TaskKey(run.run_id, effect.stage, effect.round, effect.phase, 0),
+        tenant=run.tenant,
+        service=spec.service,
+        resource_class=spec.resources.resource_class,
+        priority=run.priority,
     )
-    number = int(rows[0][0])
-    tx.run(
-        "INSERT INTO releases (tenant, endpoint, release_number, model, run_id, metrics, released_at) VALUES (?,?,?,?,?,?,?)",
-        (
-            run.tenant,
-            effect.endpoint,
-            number,
-            effect.model.model_dump_json(),
-            run.run_id,
-            json.dumps(dict(effect.metrics)),
-            now,
-        ),
-    )
-    set_desired(
-        tx, run.tenant, effect.endpoint, release=number, model=effect.model, run_id=run.run_id, owner=conductor, now=now
-    )
-
-
-def _note_report(tx: Transaction, event: Event, data: EndpointReported, now: float) -> None:
-    """Keep what a server says of an endpoint; an older generation's word changes no status."""
-    tx.run(
-        "INSERT INTO endpoint_servers (tenant, name, server, url, generation, status, seen_at) VALUES (?,?,?,?,?,?,?)"
-        " ON CONFLICT (tenant, name, server) DO UPDATE SET url = excluded.url, generation = excluded.generation,"
-        " status = excluded.status, seen_at = excluded.seen_at WHERE endpoint_servers.generation <= excluded.generation",
-        (event.tenant, data.name, data.server, data.url, data.generation, data.status, now),
-    )
-    tx.run(
-        "UPDATE endpoints SET status = ?, error = ?, updated_at = ? WHERE tenant = ? AND name = ? AND generation = ?"
-        " AND NOT (status = 'ready' AND ? = 'failed')",
-        (data.status, data.error.model_dump_json() if data.error else None, now, event.tenant, data.name, data.generation,
-         data.status),
-    )  # fmt: skip
-
-
-def fold_inbox(tx: Transaction, *, conductor: str, now: float, limit: int = 64) -> Outcome:
-    """Fold submissions and cancels that gateways have accepted."""
-    return fold(tx, journal.take_inbox(tx, limit), conductor=conductor, now=now)
-
-
-def fold_timers(tx: Transaction, *, conductor: str, now: float, limit: int = 64) -> Outcome:
-    """Fold timers that are due."""
-    return fold(tx, journal.take_due_timers(tx, now=now, limit=limit), conductor=conductor, now=now)
 
 
 def stop_signals(stops: Sequence[Stop]) -> dict[str, list[dict[str, object]]]:

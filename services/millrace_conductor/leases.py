@@ -6,32 +6,43 @@ gap: a broker outage or a suspended laptop kills nobody.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 
-@dataclass(slots=True)
 class Leases:
-    """Times of the latest heartbeats by holder nonce. All times are monotonic seconds of this process."""
+    """Times of the latest heartbeats by holder nonce. Thread-safe. All times are monotonic seconds of this process.
 
-    lease_s: float
-    echo_gap_s: float
-    heard: dict[str, float] = field(default_factory=dict)
-    echo_at: float = float("-inf")
+    Args:
+        lease_s: Silence after which an attempt is lost.
+        echo_gap_s: Silence of this conductor's own echo after which nothing counts.
+    """
 
-    def hear_echo(self, now: float) -> None:
-        if now - self.echo_at > self.echo_gap_s:
-            self.heard.clear()
-        self.echo_at = now
+    def __init__(self, *, lease_s: float, echo_gap_s: float) -> None:
+        self._lease_s = lease_s
+        self._echo_gap_s = echo_gap_s
+        self._lock = threading.Lock()
+        self._heard: dict[str, float] = {}
+        self._echo_at = float("-inf")
+
+    def hear_echo(self, now: float) -> bool:
+        """Note the echo; whether it is the first, or the first after a gap."""
+        with self._lock:
+            was_away = now - self._echo_at > self._echo_gap_s
+            if was_away:
+                self._heard.clear()
+            self._echo_at = now
+            return was_away
 
     def hear(self, nonces: Iterable[str], now: float) -> None:
-        for nonce in nonces:
-            self.heard[nonce] = now
+        with self._lock:
+            self._heard.update((nonce, now) for nonce in nonces)
 
     def lost(self, open_nonces: Iterable[str], now: float) -> list[str]:
         """Nonces of open attempts that were silent for longer than the lease; forgets those that are no longer open."""
         wanted = set(open_nonces)
-        self.heard = {nonce: at for nonce, at in self.heard.items() if nonce in wanted}
-        if now - self.echo_at > self.echo_gap_s:
-            return []
-        return sorted(nonce for nonce in wanted if now - self.heard.setdefault(nonce, now) > self.lease_s)
+        with self._lock:
+            self._heard = {nonce: at for nonce, at in self._heard.items() if nonce in wanted}
+            if now - self._echo_at > self._echo_gap_s:
+                return []
+            return sorted(n for n in wanted if now - self._heard.setdefault(n, now) > self._lease_s)

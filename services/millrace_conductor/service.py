@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,28 +13,43 @@ import structlog
 from millrace import errors
 from millrace.bus import Bus
 from millrace.bus.connect import connect
-from millrace.contracts.events import AttemptFailed, ErrorInfo, Event, make_event
+from millrace.contracts.events import Event
 from millrace.contracts.ids import new_id
-from millrace.ledger import journal
+from millrace.ledger import queues, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.ledger import Ledger, open_ledger
-from millrace.ledger.state import TaskState
+from millrace.ledger.workers import WorkerRow, forget_workers, live_workers, save_workers
 from millrace.settings import Settings, load_settings
 from millrace.store import Store
 from millrace.store.connect import open_store
-from millrace_conductor.dispatch import dispatch
-from millrace_conductor.handlers import Outcome, events_of, fold, fold_inbox, fold_timers, holder_of, stop_signals
-from millrace_conductor.leases import Leases
-from millrace_conductor.machine import Stop
+from millrace_conductor.dispatch import Class, dispatch
+from millrace_conductor.effects import Stop
+from millrace_conductor.folding import Folding, Outcome
+from millrace_conductor.handlers import events_of, fold, refuse, stop_signals
+from millrace_conductor.indices import ResultIndices
 from millrace_conductor.relay import run_relay
+from millrace_conductor.watch import Watch
 
 log = structlog.get_logger()
 
 EVENTS = ("attempt.#", "endpoint.reported.#")
 TICK_S = 1.0
-START_DEADLINE_S = 60.0
-WORKER_NOTE_S = 10.0
-"""How often a worker's unchanged announcement is written again: a third of the lease."""
+MIN_PAUSE_S = 0.05
+TAKE = 64
+"""Accepted events or due timers in one transaction."""
+
+FORGET_WORKERS_S = 3600.0
+
+Take = Callable[[Transaction, float, int], list[Event]]
+"""Removes from the ledger what is to be folded: (transaction, now, at most how many)."""
+
+
+def take_inbox(tx: Transaction, now: float, limit: int) -> list[Event]:  # noqa: ARG001 - a Take
+    return queues.take_inbox(tx, limit=limit)
+
+
+def take_timers(tx: Transaction, now: float, limit: int) -> list[Event]:
+    return queues.take_due_timers(tx, now=now, limit=limit)
 
 
 class Conductor:
@@ -46,36 +61,61 @@ class Conductor:
         self.database = ledger.database
         self.bus = bus
         self.store_of = store_of
-        self.leases = Leases(lease_s=settings.lease_s, echo_gap_s=3 * settings.heartbeat_s)
+        self.watch = Watch(settings, ledger.database, bus)
         self.stop = threading.Event()
         self.work = threading.Event()
         self.relay_wake = threading.Event()
-        self._workers: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._slots: dict[Class, int] = {}
+        self._indices = ResultIndices(ledger.database, store_of)
+        self._fault: Exception | None = None
 
     def run(self) -> None:
-        """Work until `stop` is set."""
+        """Work until `stop` is set.
+
+        Raises:
+            Unauthorized, Conflict and others: The broker cannot be used, and trying again cannot help.
+        """
+        self._declare()
         threads = [
-            threading.Thread(target=self._subscribe, name="fold"),
-            threading.Thread(target=self._listen, name="signals"),
-            threading.Thread(target=self._relay, name="relay"),
-            threading.Thread(target=self._bury, name="dead-letters"),
-        ]
+            threading.Thread(target=self._guarded, args=(work,), name=name)
+            for name, work in (
+                ("fold", self._subscribe), ("signals", self._listen), ("relay", self._relay), ("dead-letters", self._bury)
+            )
+        ]  # fmt: skip
         for thread in threads:
             thread.start()
         log.info("conductor_started", conductor=self.id)
         while not self.stop.is_set():
-            try:
-                self._tick()
-            except errors.Unavailable as error:
-                log.warning("conductor_waiting", reason=str(error))
-            self.work.wait(self._pause_s())
+            pause_s = self._tick_safely()
+            self.work.wait(pause_s)
             self.work.clear()
         self.relay_wake.set()
         for thread in threads:
             thread.join(timeout=10)
         log.info("conductor_stopped", conductor=self.id)
+        if self._fault is not None:
+            raise self._fault
 
     # --- the threads
+
+    def _declare(self) -> None:
+        """Make the event queue before the first command goes out: what nobody keeps is lost."""
+        while not self.stop.is_set():
+            try:
+                self.bus.declare("conductor", EVENTS)
+                return
+            except errors.Unavailable as error:
+                log.warning("conductor_waiting", reason=str(error))
+                self.stop.wait(TICK_S)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Run a thread's work; if it cannot go on, neither can the conductor."""
+        try:
+            work()
+        except Exception as error:
+            self._fault = error
+            self.stop.set()
+            self.work.set()
 
     def _subscribe(self) -> None:
         self.bus.subscribe("conductor", EVENTS, self.fold_events, stop=self.stop)
@@ -90,137 +130,135 @@ class Conductor:
     def _bury(self) -> None:
         self.bus.subscribe_dead(lambda letters: self.fold_events(events_of(letters)), stop=self.stop)
 
-    def _tick(self) -> None:
+    def _on_signal(self, key: str, payload: Mapping[str, Any]) -> None:
+        if key.endswith(".echo"):
+            if self.watch.hear_echo():
+                self.bus.signal("control.all", {"announce": True})  # workers' words from before were not heard
+        elif key == "inbox.changed" or self.watch.hear_worker(payload):
+            self.work.set()
+
+    # --- once in a while, and whenever woken
+
+    def _tick_safely(self) -> float:
+        """Do what is due; return how long to wait. Nothing that goes wrong here ends the conductor."""
+        try:
+            self.tick()
+            return self._pause_s()
+        except errors.MillraceError as error:
+            log.warning("conductor_waiting", reason=str(error))
+        except Exception:
+            log.exception("tick_failed")
+        return TICK_S
+
+    def tick(self) -> None:
+        """Look at everything once: what workers offer, what was accepted, what is due, who fell silent."""
         self.bus.signal(f"conductor.{self.id}.echo", {})
-        self._transact(lambda tx, now: fold_inbox(tx, conductor=self.id, now=now))
-        self._transact(lambda tx, now: fold_timers(tx, conductor=self.id, now=now))
-        self._watch_attempts()
+        self._note_workers()
+        self._fold_taken(take_inbox)
+        self._fold_taken(take_timers)
+        self._indices.write_wanted()
+        self.transact(lambda _: None, classes=self._slots)
+        lost, late = self.watch.look(self.id)
+        if lost:
+            self.fold_events(lost)
+        if late:
+            self.transact(lambda folding: self.watch.take_back(folding, late))
+            log.warning("commands_dispatched_again", tasks=len(late))
 
     def _pause_s(self) -> float:
-        due = journal.next_ready_at(self.database)
-        return TICK_S if due is None else min(TICK_S, max(0.05, due - time.time()))
+        now = time.time()
+        due = tasks.next_ready_at(self.database, after=now)
+        return TICK_S if due is None else min(TICK_S, max(MIN_PAUSE_S, due - now))
+
+    def _note_workers(self) -> None:
+        due = self.watch.roster.due(time.monotonic())
+        now = time.time()
+        if due:
+            rows = [WorkerRow(w.worker_id, w.host, w.services, w.classes, now) for w in due]
+
+            def note(tx: Transaction) -> None:
+                save_workers(tx, rows)
+                forget_workers(tx, seen_before=now - FORGET_WORKERS_S)
+
+            self.database.transact(note)
+            self.watch.roster.mark_noted(due, time.monotonic())
+        slots: dict[Class, int] = {}
+        for worker in live_workers(self.database, seen_after=now - self.settings.lease_s):
+            for service in worker.services:
+                for resource_class, count in worker.classes.items():
+                    slots[service, resource_class] = slots.get((service, resource_class), 0) + count
+        self._slots = slots
 
     # --- folding
 
     def fold_events(self, events: Sequence[Event]) -> None:
         """Fold a batch in one transaction, dispatch what it made possible, then speak of it."""
-        self._transact(lambda tx, now: fold(tx, events, conductor=self.id, now=now))
+        self.transact(lambda folding: fold(folding, events))
 
-    def _transact(self, work: Callable[[Transaction, float], Outcome]) -> None:
+    def _fold_taken(self, take: Take) -> None:
+        """Fold what waits in the ledger, until nothing does.
+
+        An event on which folding fails must not stop the others for ever: each is tried alone then, and refused if it
+        fails alone.
+        """
+        while not self.stop.is_set() and self._waits(take):
+            num_taken = 0
+
+            def work(folding: Folding, limit: int = TAKE) -> None:
+                nonlocal num_taken
+                taken = take(folding.tx, folding.now, limit)
+                num_taken = len(taken)
+                fold(folding, taken)
+
+            try:
+                self.transact(work)
+            except errors.MillraceError:
+                raise
+            except Exception:
+                log.exception("fold_failed")
+                self._fold_singly(take)
+            if num_taken < TAKE:
+                return
+
+    def _fold_singly(self, take: Take) -> None:
+        for _ in range(TAKE):
+            try:
+                self.transact(lambda folding: fold(folding, take(folding.tx, folding.now, 1)))
+            except errors.MillraceError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                self.transact(lambda f, reason=reason: refuse(f, take(f.tx, f.now, 1), reason))  # type: ignore[misc]  # bound at once
+
+    def _waits(self, take: Take) -> bool:
+        """Whether there is anything to take; an idle conductor writes nothing."""
+        if take is take_inbox:
+            return bool(self.database.read("SELECT 1 FROM inbox LIMIT 1"))
+        return bool(self.database.read("SELECT 1 FROM timers WHERE due_at <= ? LIMIT 1", (time.time(),)))
+
+    def transact(self, work: Callable[[Folding], None], *, classes: Iterable[Class] = ()) -> Outcome:
+        """Fold in one transaction, dispatch in it what became possible, and say after the commit what must be said."""
+
         def both(tx: Transaction) -> Outcome:
-            now = time.time()
-            outcome = work(tx, now)
-            dispatch(tx, self.store_of, conductor=self.id, now=now, lease_s=self.settings.lease_s)
-            return outcome
+            folding = Folding(tx, conductor=self.id, now=time.time())
+            work(folding)
+            dispatch(folding, folding.touched | set(classes), slots=self._slots, indices=self._indices.written)
+            folding.write()
+            return folding.outcome
 
         outcome = self.database.transact(both)
-        self.relay_wake.set()
+        if outcome.num_messages:
+            self.relay_wake.set()
+        if outcome.unindexed and self._indices.want(outcome.unindexed):
+            self.work.set()
         self._stop_attempts(outcome.stops)
         for run_id in outcome.changed:
             self.bus.signal(f"run.{run_id}.changed", {"run_id": run_id})
+        return outcome
 
     def _stop_attempts(self, stops: Sequence[Stop]) -> None:
         for key, holders in stop_signals(stops).items():
             self.bus.signal(key, {"stop": holders})
-
-    # --- heartbeats and leases
-
-    def _on_signal(self, key: str, payload: Mapping[str, Any]) -> None:
-        now = time.monotonic()
-        if key.endswith(".echo"):
-            self.leases.hear_echo(now)
-        elif key == "inbox.changed":
-            self.work.set()
-        else:
-            self._on_heartbeat(payload, now)
-
-    def _on_heartbeat(self, beat: Mapping[str, Any], now: float) -> None:
-        worker_id = str(beat["worker_id"])
-        noted_at, before = self._workers.get(worker_id, (float("-inf"), {}))
-        services, classes = list(beat["services"]), dict(beat["classes"])
-        offer: dict[str, Any] = {"services": services, "classes": classes}
-        self.leases.hear((h["nonce"] for h in beat["holders"]), now)
-        changed = offer != {k: before.get(k) for k in offer}
-        if changed or now - noted_at > WORKER_NOTE_S:
-            self._workers[worker_id] = (now, {**offer, "busy": dict(beat["busy"])})
-            host = str(beat.get("host", ""))
-
-            def note(tx: Transaction) -> None:
-                journal.save_worker(tx, worker_id, host=host, services=services, classes=classes, now=time.time())
-
-            self.database.transact(note)
-        else:
-            self._workers[worker_id] = (noted_at, {**offer, "busy": dict(beat["busy"])})
-        if changed:
-            self.work.set()
-        self._stop_strangers(beat)
-
-    def _stop_strangers(self, beat: Mapping[str, Any]) -> None:
-        """Answer every holder that is not the bound one with `stop`, every time it beats."""
-        if not beat["holders"]:
-            return
-        bound = {t.nonce: t for t in journal.all_open_tasks(self.database) if t.nonce}
-        unbound = {holder_of(t).attempt_id for t in journal.all_open_tasks(self.database) if not t.nonce}
-        strangers = [h for h in beat["holders"] if h["nonce"] not in bound and h["attempt_id"] not in unbound]
-        if strangers:
-            stops = [
-                {**{k: h[k] for k in ("attempt_id", "fence", "nonce")}, "reason": "not the holder"} for h in strangers
-            ]
-            self.bus.signal(f"control.worker.{beat['worker_id']}", {"stop": stops})
-
-    def _watch_attempts(self) -> None:
-        tasks = journal.all_open_tasks(self.database)
-        running = {t.nonce: t for t in tasks if t.status == "running"}
-        lost = self.leases.lost(running, time.monotonic())
-        if lost:
-            self.fold_events([_lost_event(running[nonce], self.id, self.settings.lease_s) for nonce in lost])
-        self._dispatch_again([t for t in tasks if t.status == "dispatched"])
-
-    def _dispatch_again(self, tasks: Sequence[TaskState]) -> None:
-        """Commands that nobody started while slots of their class were free go out again under a new fence."""
-        late = [
-            t
-            for t in tasks
-            if t.dispatched_at and time.time() - t.dispatched_at > START_DEADLINE_S and self._has_idle_slot(t)
-        ]
-        if not late:
-            return
-
-        def work(tx: Transaction, now: float) -> Outcome:
-            for task in late:
-                tx.run(
-                    "UPDATE tasks SET status = 'pending', ready_at = ? WHERE run_id = ? AND stage = ? AND round = ?"
-                    " AND phase = ? AND idx = ? AND status = 'dispatched' AND fence = ?",
-                    (now, *task.key, task.fence),
-                )
-            return Outcome()
-
-        self._transact(work)
-        log.warning("commands_dispatched_again", tasks=len(late))
-
-    def _has_idle_slot(self, task: TaskState) -> bool:
-        fresh = time.monotonic() - self.settings.lease_s
-        return any(
-            heard > fresh
-            and task.service in w["services"]
-            and w["classes"].get(task.resource_class, 0) > w["busy"].get(task.resource_class, 0)
-            for heard, w in self._workers.values()
-        )
-
-
-def _lost_event(task: TaskState, conductor: str, lease_s: float) -> Event:
-    error = ErrorInfo(
-        code="worker_lost",
-        message=f"Worker {task.worker or '(unknown)'} was silent for {lease_s:.0f} s.",
-        remedy="Another attempt follows by itself; see the worker's host if it happens again.",
-        retryable=True,
-    )
-    holder, key = holder_of(task), task.key
-    data = AttemptFailed(
-        run_id=key.run_id, stage=key.stage, phase=key.phase, index=key.idx, round=key.round, holder=holder, error=error
-    )
-    event_id = f"{holder.attempt_id}.{task.nonce}.lost"
-    return make_event(data, source=f"conductor/{conductor}", subject=key.run_id, tenant=task.tenant, id=event_id)
 
 
 def main(argv: Sequence[str]) -> int:  # noqa: ARG001 - every service has this signature

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.events import CancelRequested, Event, RunFinished, RunSubmitted, make_event
-from millrace.contracts.ids import new_run_id
+from millrace.contracts.ids import new_id, new_run_id
 from millrace.contracts.pipelines import Binding, Graph, GraphStage
-from millrace.ledger import journal
+from millrace.ledger import journal, queues, tasks
 from millrace.ledger.database import Transaction
-from millrace.ledger.ledger import Ledger, open_ledger, set_desired
+from millrace.ledger.endpoints import set_desired
+from millrace.ledger.ledger import Ledger, open_ledger
 from millrace.ledger.migrations import MIGRATIONS, migrate
 from millrace.ledger.state import TaskKey, TaskState
 
@@ -59,7 +61,7 @@ def test_a_submission_is_accepted_once(ledger: Ledger) -> None:
     first, second = ledger.submit(event), ledger.submit(event)
     assert first == second
     assert (first.status, [s.status for s in first.stages]) == ("queued", ["pending"])
-    assert len(ledger.database.transact(lambda tx: journal.take_inbox(tx, 10))) == 1
+    assert len(ledger.database.transact(lambda tx: queues.take_inbox(tx, limit=10))) == 1
 
 
 def test_the_same_id_for_other_content_is_refused(ledger: Ledger) -> None:
@@ -154,37 +156,45 @@ def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
 
 
 def test_tasks_keep_their_state_and_come_out_by_priority(ledger: Ledger) -> None:
-    def task(run: str, index: int, priority: int) -> TaskState:
-        return TaskState(TaskKey(run, "s", 0, "work", index), "default", "training", "cpu", priority)
+    older, newer = (ledger.submit(submission()).run_id for _ in range(2))
+
+    def like(run: str, priority: int) -> TaskState:
+        return TaskState(TaskKey(run, "s", 0, "work", 0), "default", "training", "cpu", priority)
 
     def work(tx: Transaction) -> list[TaskState]:
-        journal.add_tasks(tx, [task("r1", 0, 0), task("r1", 1, 0), task("r2", 0, 5)])
-        journal.add_tasks(tx, [task("r1", 0, 0)])
-        return journal.pending_tasks(tx, "training", "cpu", now=1.0, limit=2)
+        tasks.add_tasks(tx, like(older, 0), count=3)
+        tasks.add_tasks(tx, like(newer, 5), count=1)
+        tasks.add_tasks(tx, like(older, 0), count=3)
+        return tasks.pending_tasks(tx, "training", "cpu", now=1.0, limit=3)
 
     pending = ledger.database.transact(work)
-    assert [(t.key.run_id, t.key.idx) for t in pending] == [("r2", 0), ("r1", 0)]
-    assert ledger.database.transact(lambda tx: journal.load_task(tx, pending[0].key)) == pending[0]
+    assert [(t.key.run_id, t.key.idx) for t in pending] == [(newer, 0), (older, 0), (older, 1)]
+    sent = replace(pending[0], status="dispatched", fence=1, nonce="n", dispatched_at=2.0, result={"a": 1})
+    ledger.database.transact(lambda tx: tasks.save_tasks(tx, [sent]))
+    found = ledger.database.transact(
+        lambda tx: tasks.load_tasks(tx, [sent.key, pending[1].key, sent.key._replace(idx=9)])
+    )
+    assert found == {sent.key: sent, pending[1].key: pending[1]}
 
 
 def test_the_outbox_keeps_the_order_of_writing_until_marked_sent(ledger: Ledger) -> None:
     def work(tx: Transaction) -> None:
         for number in range(20):
-            journal.put_outbox(tx, "event", str(number), owner="me", now=1.0)
+            queues.put_outbox(tx, [(new_id("out"), "event", str(number))], owner="me", now=1.0)
 
     ledger.database.transact(work)
-    first = journal.read_outbox(ledger.database, owner="me", stale_before=0, limit=100)
+    first = queues.read_outbox(ledger.database, owner="me", stale_before=0, limit=100)
     assert [body for _, _, body in first] == [str(n) for n in range(20)]
-    ledger.database.transact(lambda tx: journal.mark_sent(tx, [i for i, _, _ in first[:19]]))
-    assert len(journal.read_outbox(ledger.database, owner="other", stale_before=2.0, limit=100)) == 1
+    ledger.database.transact(lambda tx: queues.mark_sent(tx, [i for i, _, _ in first[:19]]))
+    assert len(queues.read_outbox(ledger.database, owner="other", stale_before=2.0, limit=100)) == 1
 
 
 def test_timers_come_due_once(ledger: Ledger) -> None:
     event = submission()
-    ledger.database.transact(lambda tx: journal.set_timer(tx, "t", event, run_id="r", due_at=5.0))
-    assert ledger.database.transact(lambda tx: journal.take_due_timers(tx, now=4.0, limit=9)) == []
-    assert ledger.database.transact(lambda tx: journal.take_due_timers(tx, now=5.0, limit=9)) == [event]
-    assert ledger.database.transact(lambda tx: journal.take_due_timers(tx, now=9.0, limit=9)) == []
+    ledger.database.transact(lambda tx: queues.set_timer(tx, "t", event, run_id="r", due_at=5.0))
+    assert ledger.database.transact(lambda tx: queues.take_due_timers(tx, now=4.0, limit=9)) == []
+    assert ledger.database.transact(lambda tx: queues.take_due_timers(tx, now=5.0, limit=9)) == [event]
+    assert ledger.database.transact(lambda tx: queues.take_due_timers(tx, now=9.0, limit=9)) == []
 
 
 def test_an_endpoint_advances_by_generations_and_stops(ledger: Ledger) -> None:

@@ -55,6 +55,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "stage.finished.v1": {"run_id": "run_1", "stage": "train", "status": "succeeded", "outputs": OUTPUTS},
     "event.refused.v1": {"run_id": "run_1", "event_id": "evt_2", "reason": "does not fit its model"},
     "release.overdue.v1": {"run_id": "run_1", "stage": "deploy"},
+    "release.superseded.v1": {"run_id": "run_1", "endpoint": "digits", "generation": 3, "release": 2, "by": "run_2"},
     "endpoint.desired.v1": {
         "name": "digits",
         "generation": 2,

@@ -24,7 +24,7 @@ from millrace.client.runs import Run
 from millrace.client.submission import Submission
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.events import EndpointReported, ErrorInfo, StageOutputs, make_event
-from millrace.ledger.ledger import set_desired
+from millrace.ledger.endpoints import set_desired
 from millrace.settings import Settings
 from millrace.store.artifacts import write_manifest
 

@@ -27,7 +27,8 @@ from millrace.contracts.events import (
 )
 from millrace.contracts.pipelines import Binding, Graph, GraphStage, Retry
 from millrace.ledger.state import FINAL_RUN, RunState, StageState, TaskKey, TaskState
-from millrace_conductor.machine import AddTasks, Announce, Decision, Release, SetTimer, Stop, StopOpenTasks, advance
+from millrace_conductor.effects import AddTasks, Announce, Decision, Release, SetTimer, Stop, StopOpenTasks
+from millrace_conductor.machine import advance
 
 RUN = "run_1"
 MODEL = ArtifactRef(digest="b" * 64, type="model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
@@ -114,6 +114,17 @@ class AttemptSucceeded(AttemptEvent):
     duration_s: float = Field(default=0, ge=0)
     peak_memory_bytes: int = Field(default=0, ge=0)
 
+    @model_validator(mode="after")
+    def _one_answer(self) -> AttemptSucceeded:
+        answers = [n for n in ("outputs", "result", "plan") if getattr(self, n) is not None]
+        if len(answers) != 1:
+            raise ValueError(f"expected one of outputs, result and plan; found {' and '.join(answers) or 'none'}")
+        if (answers == ["result"]) != (self.phase == "work"):
+            raise ValueError(f"an attempt of phase {self.phase} cannot end with {answers[0]}")
+        if self.plan is not None and self.num_tasks < 1:
+            raise ValueError("a plan needs at least one task, or its stage would never end")
+        return self
+
 
 class AttemptFailed(AttemptEvent):
     type_: Literal["attempt.failed.v1"] = Field(default="attempt.failed.v1", exclude=True)
@@ -193,6 +204,17 @@ class ReleaseOverdue(Contract):
     stage: str
 
 
+class ReleaseSuperseded(Contract):
+    """A newer generation of the endpoint came before any server reported this run's release: none will."""
+
+    type_: Literal["release.superseded.v1"] = Field(default="release.superseded.v1", exclude=True)
+    run_id: str
+    endpoint: str
+    generation: int = Field(ge=1, description="The newer generation.")
+    release: int = Field(ge=0, description="Its release; 0: the endpoint was stopped.")
+    by: str = Field(default="", description="The run that released it, if one did.")
+
+
 class EndpointDesired(Contract):
     """Where an endpoint should be. Servers reconcile and ignore older generations."""
 
@@ -233,6 +255,7 @@ AnyEventData = (
     | StageFinished
     | EventRefused
     | ReleaseOverdue
+    | ReleaseSuperseded
     | EndpointDesired
     | EndpointReported
 )
@@ -254,6 +277,7 @@ EVENT_TYPES: dict[str, type[Contract]] = {
         StageFinished,
         EventRefused,
         ReleaseOverdue,
+        ReleaseSuperseded,
         EndpointDesired,
         EndpointReported,
     )

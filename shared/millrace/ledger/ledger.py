@@ -8,26 +8,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from millrace import errors
-from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import digest_of
 from millrace.contracts.events import (
     CancelRequested,
-    EndpointDesired,
     ErrorInfo,
     Event,
     RunSubmitted,
     decode,
-    make_event,
 )
-from millrace.contracts.ids import new_id
 from millrace.contracts.views import EndpointView, EventView, ModelView, RunPage, RunView, StageView
-from millrace.ledger import journal
-from millrace.ledger.database import Database, Row, Transaction, open_database
+from millrace.ledger import endpoints, queues
+from millrace.ledger.connect import open_database
+from millrace.ledger.database import Database, Transaction
+from millrace.ledger.journal import to_time
 from millrace.ledger.migrations import migrate
+from millrace.ledger.runs import STAGE_COLUMNS, save_stages, stage_of
 from millrace.ledger.state import FINAL_RUN, StageState
+from millrace.ledger.workers import live_workers
 
 _RUN = "run_id, tenant, pipeline, status, priority, labels, params, submitted_at, started_at, finished_at, stage, error, seq"
-_ENDPOINT = "tenant, name, generation, release_number, model, run_id, status, error, updated_at"
 
 
 def open_ledger(url: str) -> Ledger:
@@ -68,20 +67,28 @@ class Ledger:
 
         Raises:
             NotFound: There is no such run.
-            Conflict: It has already ended otherwise.
+            Conflict: It has already ended otherwise, or has released and waits for a server to say so.
         """
         data = decode(event)
         assert isinstance(data, CancelRequested)
 
         def work(tx: Transaction) -> None:
-            found = tx.rows("SELECT status FROM runs WHERE tenant = ? AND run_id = ?", (event.tenant, data.run_id))
+            # The lock orders this before or after a release's transaction, which looks into the inbox under it.
+            found = tx.rows(
+                f"SELECT status FROM runs WHERE tenant = ? AND run_id = ?{tx.lock}", (event.tenant, data.run_id)
+            )
             if not found:
                 raise _no_run(data.run_id)
             if found[0][0] in FINAL_RUN - {"cancelled"}:
                 raise errors.Conflict(
                     f"Run {data.run_id} has already {found[0][0]}.", remedy="There is nothing to cancel."
                 )
-            _put_inbox(tx, event, data.run_id)
+            if _has_released(tx, data.run_id):
+                raise errors.Conflict(
+                    f"Run {data.run_id} has released its model, and waits for a server to load it.",
+                    remedy="Release another model, or stop the endpoint with `millrace endpoints stop NAME`.",
+                )
+            queues.put_inbox(tx, event, run_id=data.run_id, now=time.time())
 
         self.database.transact(work)
         return self.run(event.tenant, data.run_id)
@@ -95,14 +102,10 @@ class Ledger:
 
         def work(tx: Transaction) -> None:
             rows = tx.rows(
-                f"SELECT generation, release_number FROM endpoints WHERE tenant = ? AND name = ?{tx.lock}",
-                (tenant, name),
+                f"SELECT release_number FROM endpoints WHERE tenant = ? AND name = ?{tx.lock}", (tenant, name)
             )
-            if not rows:
-                raise errors.NotFound(f"There is no endpoint {name!r}.", remedy="See `millrace endpoints`.")
-            if rows[0][1] == 0:
-                return
-            set_desired(tx, tenant, name, release=0, model=None, run_id="", owner="", now=time.time())
+            if rows and rows[0][0] != 0:
+                endpoints.set_desired(tx, tenant, name, release=0, model=None, run_id="", owner="", now=time.time())
 
         self.database.transact(work)
         return self.endpoint(tenant, name)
@@ -120,10 +123,8 @@ class Ledger:
             raise _no_run(run_id)
         graph = json.loads(rows[0][-1])
         facts = {s["name"]: s for s in graph["stages"]}
-        stages = self.database.read(
-            f"SELECT {journal._STAGE} FROM stages WHERE run_id = ? ORDER BY position", (run_id,)
-        )
-        views = tuple(_stage_view(journal._stage(s), facts) for s in stages)
+        stages = self.database.read(f"SELECT {STAGE_COLUMNS} FROM stages WHERE run_id = ? ORDER BY position", (run_id,))
+        views = tuple(_stage_view(stage_of(s), facts) for s in stages)
         return _run_view(rows[0][:-1], views)
 
     def runs(
@@ -168,26 +169,11 @@ class Ledger:
 
     def models(self, tenant: str) -> list[ModelView]:
         """Released models, newest first."""
-        rows = self.database.read(
-            "SELECT endpoint, release_number, model, run_id, released_at, metrics FROM releases WHERE tenant = ?"
-            " ORDER BY released_at DESC LIMIT 500",
-            (tenant,),
-        )
-        return [
-            ModelView(
-                endpoint=e,
-                release=n,
-                model=ArtifactRef.model_validate_json(m),
-                run_id=r,
-                released_at=_time(at),
-                metrics=json.loads(x),
-            )
-            for e, n, m, r, at, x in rows
-        ]
+        return endpoints.list_models(self.database, tenant)
 
     def endpoints(self, tenant: str) -> list[EndpointView]:
-        rows = self.database.read(f"SELECT {_ENDPOINT} FROM endpoints WHERE tenant = ? ORDER BY name", (tenant,))
-        return [self._endpoint_view(r) for r in rows]
+        """All endpoints by name."""
+        return endpoints.list_endpoints(self.database, tenant)
 
     def endpoint(self, tenant: str, name: str) -> EndpointView:
         """Return an endpoint.
@@ -195,22 +181,11 @@ class Ledger:
         Raises:
             NotFound: There is no such endpoint; the message names the nearest.
         """
-        rows = self.database.read(f"SELECT {_ENDPOINT} FROM endpoints WHERE tenant = ? AND name = ?", (tenant, name))
-        if not rows:
-            names = [r[0] for r in self.database.read("SELECT name FROM endpoints WHERE tenant = ?", (tenant,))]
-            raise errors.NotFound(f"There is no endpoint {name!r}; {errors.nearest(name, names)}", field="endpoint")
-        return self._endpoint_view(rows[0])
+        return endpoints.find_endpoint(self.database, tenant, name)
 
     def workers(self, *, seen_within_s: float = 30.0) -> list[dict[str, Any]]:
         """Workers heard of lately: id, host, services, slots by class."""
-        rows = self.database.read(
-            "SELECT worker_id, host, services, classes, seen_at FROM workers WHERE seen_at > ?",
-            (time.time() - seen_within_s,),
-        )
-        return [
-            {"worker_id": w, "host": h, "services": json.loads(s), "classes": json.loads(c), "seen_at": at}
-            for w, h, s, c, at in rows
-        ]
+        return [w._asdict() for w in live_workers(self.database, seen_after=time.time() - seen_within_s)]
 
     def check(self) -> None:
         """Raise Unavailable or Unauthorized unless the ledger answers."""
@@ -218,48 +193,6 @@ class Ledger:
 
     def close(self) -> None:
         self.database.close()
-
-    def _endpoint_view(self, row: Row) -> EndpointView:
-        tenant, name, generation, release, model, run_id, status, error, updated_at = row
-        servers = self.database.read(
-            "SELECT url FROM endpoint_servers WHERE tenant = ? AND name = ? AND status = 'ready' AND generation = ?"
-            " ORDER BY seen_at DESC",
-            (tenant, name, generation),
-        )
-        return EndpointView(
-            name=name, generation=generation, release=release, run_id=run_id, status=status, updated_at=_time(updated_at),
-            model=None if model is None else ArtifactRef.model_validate_json(model),
-            error=None if error is None else ErrorInfo.model_validate_json(error),
-            urls=tuple(str(u) for (u,) in servers),
-        )  # fmt: skip
-
-
-def set_desired(
-    tx: Transaction,
-    tenant: str,
-    name: str,
-    *,
-    release: int,
-    model: ArtifactRef | None,
-    run_id: str,
-    owner: str,
-    now: float,
-) -> EndpointDesired:
-    """Advance an endpoint's desired state by one generation, and queue the word of it: event, signal and ref."""
-    rows = tx.rows(
-        "INSERT INTO endpoints (tenant, name, generation, release_number, model, run_id, status, error, updated_at)"
-        " VALUES (?,?,1,?,?,?,?,NULL,?) ON CONFLICT (tenant, name) DO UPDATE SET generation = endpoints.generation + 1,"
-        " release_number = excluded.release_number, model = excluded.model, run_id = excluded.run_id, status = excluded.status,"
-        " error = NULL, updated_at = excluded.updated_at RETURNING generation",
-        (tenant, name, release, None if model is None else model.model_dump_json(), run_id,
-         "starting" if release else "stopped", now),
-    )  # fmt: skip
-    desired = EndpointDesired(name=name, generation=int(rows[0][0]), release=release, model=model, run_id=run_id)
-    event = make_event(desired, source="conductor", subject=run_id or f"endpoint/{name}", tenant=tenant)
-    journal.append_event(tx, event)
-    for kind in ("ref", "event", "signal"):  # the ref first: whoever hears the rest finds it
-        journal.put_outbox(tx, kind, event.to_json(), owner=owner, now=now)
-    return desired
 
 
 def _submit(tx: Transaction, event: Event, data: RunSubmitted, content: str) -> str:
@@ -272,9 +205,9 @@ def _submit(tx: Transaction, event: Event, data: RunSubmitted, content: str) -> 
     )  # fmt: skip
     if not inserted:
         return _same_run(tx, event.tenant, data, content)
-    for position, stage in enumerate(data.graph.stages):
-        journal.save_stage(tx, data.run_id, StageState(name=stage.name, position=position))
-    _put_inbox(tx, event, data.run_id)
+    names = enumerate(stage.name for stage in data.graph.stages)
+    save_stages(tx, ((data.run_id, StageState(name=name, position=position)) for position, name in names))
+    queues.put_inbox(tx, event, run_id=data.run_id, now=time.time())
     return data.run_id
 
 
@@ -293,10 +226,9 @@ def _same_run(tx: Transaction, tenant: str, data: RunSubmitted, content: str) ->
     return str(rows[0][0])
 
 
-def _put_inbox(tx: Transaction, event: Event, run_id: str) -> None:
-    tx.run(
-        "INSERT INTO inbox (event_id, run_id, event, received_at) VALUES (?,?,?,?) ON CONFLICT (event_id) DO NOTHING",
-        (event.id or new_id("evt"), run_id, event.to_json(), time.time()),
+def _has_released(tx: Transaction, run_id: str) -> bool:
+    return bool(
+        tx.rows("SELECT 1 FROM stages WHERE run_id = ? AND phase = 'release' AND status = 'running'", (run_id,))
     )
 
 
@@ -308,8 +240,8 @@ def _run_view(row: Sequence[Any], stages: tuple[StageView, ...]) -> RunView:
     (run_id, tenant, pipeline, status, priority, labels, params, submitted, started, finished, stage, error, seq) = row
     return RunView(
         run_id=run_id, tenant=tenant, pipeline=pipeline, status=status, priority=priority, labels=json.loads(labels),
-        params=json.loads(params), submitted_at=_time(submitted), started_at=journal.to_time(started),
-        finished_at=journal.to_time(finished), stage=stage, stages=stages, seq=seq,
+        params=json.loads(params), submitted_at=_time(submitted), started_at=to_time(started),
+        finished_at=to_time(finished), stage=stage, stages=stages, seq=seq,
         error=None if error is None else ErrorInfo.model_validate_json(error),
     )  # fmt: skip
 
@@ -319,13 +251,13 @@ def _stage_view(stage: StageState, facts: dict[str, dict[str, Any]]) -> StageVie
     return StageView(
         name=stage.name, kind=fact.get("kind", ""), status=stage.status, implied=fact.get("implied", False),
         num_tasks=stage.num_tasks, num_done=stage.num_done, attempts=stage.attempts,
-        started_at=journal.to_time(stage.started_at), finished_at=journal.to_time(stage.finished_at),
+        started_at=to_time(stage.started_at), finished_at=to_time(stage.finished_at),
         outputs=stage.outputs, error=stage.error,
     )  # fmt: skip
 
 
 def _time(seconds: float) -> Any:
-    return journal.to_time(seconds)
+    return to_time(seconds)
 
 
 def _escaped(text: str) -> str:

@@ -28,8 +28,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             nonce TEXT NOT NULL, worker TEXT NOT NULL, service TEXT NOT NULL, resource_class TEXT NOT NULL,
             priority INTEGER NOT NULL, ready_at DOUBLE PRECISION NOT NULL, dispatched_at DOUBLE PRECISION, result TEXT,
             PRIMARY KEY (run_id, stage, round, phase, idx))""",
-        """CREATE INDEX tasks_pending ON tasks (service, resource_class, priority, ready_at, run_id)
+        """CREATE INDEX tasks_pending ON tasks (service, resource_class, priority DESC, run_id, stage, round, phase, idx)
             WHERE status = 'pending'""",
+        "CREATE INDEX tasks_later ON tasks (ready_at) WHERE status = 'pending'",
         """CREATE INDEX tasks_open ON tasks (service, resource_class, status) WHERE status IN ('dispatched', 'running')""",
         """CREATE TABLE events (
             event_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, subject TEXT NOT NULL, seq INTEGER NOT NULL, type TEXT NOT NULL,
@@ -37,6 +38,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE UNIQUE INDEX events_in_order ON events (subject, seq)",
         """CREATE TABLE inbox (
             event_id TEXT PRIMARY KEY, run_id TEXT NOT NULL, event TEXT NOT NULL, received_at DOUBLE PRECISION NOT NULL)""",
+        "CREATE INDEX inbox_by_run ON inbox (run_id)",
         """CREATE TABLE outbox (
             id TEXT PRIMARY KEY, kind TEXT NOT NULL, body TEXT NOT NULL, owner TEXT NOT NULL,
             created_at DOUBLE PRECISION NOT NULL)""",

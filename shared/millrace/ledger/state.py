@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from millrace.contracts.artifacts import ArtifactRef
@@ -39,7 +39,12 @@ class StageState:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """A run's header and its stages."""
+    """A run's header and its stages.
+
+    Attributes:
+        seq: Number of its latest journalled event.
+        trace: W3C trace context of its submission.
+    """
 
     run_id: str
     tenant: str
@@ -52,6 +57,8 @@ class RunState:
     finished_at: float | None = None
     stage: str = ""
     error: ErrorInfo | None = None
+    seq: int = 0
+    trace: Mapping[str, str] = field(default_factory=dict)
 
 
 class TaskKey(NamedTuple):

@@ -1,0 +1,138 @@
+"""One transaction's working set: the runs that it has locked, read in few queries, changed in memory, written in few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from millrace.contracts.base import Contract
+from millrace.contracts.events import Event, make_event
+from millrace.contracts.ids import new_id
+from millrace.ledger import journal, queues, runs, tasks
+from millrace.ledger.database import Transaction
+from millrace.ledger.queues import OutboxKind
+from millrace.ledger.state import RunState, TaskKey, TaskState
+from millrace_conductor.effects import Stop
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is left to do after the commit, all of it transient: a lost word is repeated at the next heartbeat.
+
+    Attributes:
+        stops: Holders to tell to stop.
+        changed: Runs that have news.
+        num_messages: How many messages wait in the outbox.
+        unindexed: Merge tasks that wait for their index of results.
+    """
+
+    stops: list[Stop] = field(default_factory=list)
+    changed: set[str] = field(default_factory=set)
+    num_messages: int = 0
+    unindexed: set[TaskKey] = field(default_factory=set)
+
+
+class Folding:
+    """The working set. Nothing is locked but what `lock` and the choice of pending tasks lock.
+
+    Args:
+        tx: The transaction that makes it all durable at once.
+        conductor: Id of this conductor; its relay sends what is queued here.
+        now: Seconds.
+    """
+
+    def __init__(self, tx: Transaction, *, conductor: str, now: float) -> None:
+        self.tx = tx
+        self.conductor = conductor
+        self.now = now
+        self.outcome = Outcome()
+        self.runs: dict[str, RunState] = {}
+        self.touched: set[tuple[str, str]] = set()
+        self._as_read: dict[str, RunState] = {}
+        self._tasks: dict[TaskKey, TaskState] = {}
+        self._unsaved: dict[TaskKey, TaskState] = {}
+        self._seen: set[str] = set()
+        self._events: list[tuple[Event, int, str]] = []
+        self._outbox: list[tuple[str, OutboxKind, str]] = []
+
+    # --- reading
+
+    def lock(self, run_ids: Iterable[str]) -> None:
+        """Lock runs and read them; those that there are stand in `runs` afterwards."""
+        found = runs.lock_runs(self.tx, set(run_ids) - self.runs.keys())
+        self.runs |= found
+        self._as_read |= found
+
+    def look_for(self, event_ids: Iterable[str]) -> None:
+        """Learn which events are journalled already; their runs are locked by now."""
+        self._seen |= journal.seen(self.tx, event_ids)
+
+    def is_seen(self, event_id: str) -> bool:
+        return event_id in self._seen
+
+    def load_tasks(self, keys: Iterable[TaskKey]) -> None:
+        """Read tasks of locked runs."""
+        self._tasks |= tasks.load_tasks(self.tx, [k for k in keys if k.run_id in self.runs and k not in self._tasks])
+
+    def task(self, key: TaskKey) -> TaskState | None:
+        if key not in self._tasks:
+            self.load_tasks([key])
+        return self._tasks.get(key)
+
+    # --- changing
+
+    def save_run(self, run: RunState) -> None:
+        self.runs[run.run_id] = run
+
+    def save_task(self, task: TaskState) -> None:
+        self._tasks[task.key] = self._unsaved[task.key] = task
+        if task.status != "running":  # a slot is free again, or something may start
+            self.touched.add((task.service, task.resource_class))
+
+    def add_tasks(self, like: TaskState, *, count: int) -> None:
+        tasks.add_tasks(self.tx, like, count=count)
+        self.touched.add((like.service, like.resource_class))
+
+    def close_tasks(self, run: RunState) -> list[TaskState]:
+        """Close what is open of a run; return the tasks that somebody may be working on."""
+        self.write_tasks()
+        stopped = tasks.open_tasks(self.tx, run.run_id)
+        tasks.close_tasks(self.tx, run.run_id)
+        self._tasks = {key: task for key, task in self._tasks.items() if key.run_id != run.run_id}
+        self.touched |= {(s.service, s.resources.resource_class) for s in run.graph.stages}
+        return stopped
+
+    def journal(self, event: Event, *, refused: str = "") -> None:
+        """Journal an event under the next number of its subject."""
+        self._seen.add(event.id)
+        run = self.runs.get(event.subject)
+        if run is None:
+            journal.append_event(self.tx, event, refused=refused)
+            return
+        self.runs[run.run_id] = replace(run, seq=run.seq + 1)
+        self._events.append((event, run.seq + 1, refused))
+
+    def announce(self, run_id: str, data: Contract) -> None:
+        """Journal a fact about a run and queue it for the bus."""
+        event = make_event(data, source=f"conductor/{self.conductor}", subject=run_id, tenant=self.runs[run_id].tenant)
+        self.journal(event)
+        self.send("event", event)
+
+    def send(self, kind: OutboxKind, message: Contract) -> None:
+        """Queue a message for the relay."""
+        self._outbox.append((new_id("out"), kind, message.to_json()))
+
+    # --- writing
+
+    def write_tasks(self) -> None:
+        """Write changed tasks now: what follows asks the database about tasks."""
+        tasks.save_tasks(self.tx, self._unsaved.values())
+        self._unsaved = {}
+
+    def write(self) -> None:
+        """Write everything."""
+        self.write_tasks()
+        runs.save_runs(self.tx, ((self._as_read[run_id], run) for run_id, run in self.runs.items()))
+        journal.append_numbered(self.tx, self._events)
+        queues.put_outbox(self.tx, self._outbox, owner=self.conductor, now=self.now)
+        self.outcome.num_messages = len(self._outbox)

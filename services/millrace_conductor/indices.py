@@ -1,0 +1,70 @@
+"""Indexes of results, which merges read: written to the store outside of any transaction, because it may be slow or away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from millrace import errors
+from millrace.contracts.artifacts import ArtifactRef
+from millrace.ledger import tasks
+from millrace.ledger.database import Database
+from millrace.ledger.state import TaskKey
+from millrace.store.pages import write_pages
+from millrace_conductor.relay import StoreOf
+
+log = structlog.get_logger()
+
+MAX_KEPT = 1000
+"""References kept: a merge that is tried again need not be indexed again."""
+
+RETRY_S = 1.0
+
+
+class ResultIndices:
+    """Indexes by merge task. Several conductors may write one at once: equal results give the same reference."""
+
+    def __init__(self, database: Database, stores: StoreOf) -> None:
+        self._database = database
+        self._stores = stores
+        self._written: OrderedDict[TaskKey, ArtifactRef] = OrderedDict()
+        self._wanted: set[TaskKey] = set()
+        self._lock = threading.Lock()
+        self._wait_until = float("-inf")
+
+    @property
+    def written(self) -> Mapping[TaskKey, ArtifactRef]:
+        return self._written
+
+    def want(self, keys: Iterable[TaskKey]) -> bool:
+        """Ask for indexes; whether there is something to write just now."""
+        with self._lock:
+            self._wanted |= set(keys)
+            return bool(self._wanted) and time.monotonic() >= self._wait_until
+
+    def write_wanted(self) -> None:
+        """Write what was asked for. While the store is away, it is tried again in a second."""
+        with self._lock:
+            if time.monotonic() < self._wait_until:
+                return
+            wanted, self._wanted = sorted(self._wanted), set()
+        for key in wanted:
+            try:
+                self._write(key)
+            except errors.MillraceError as error:
+                log.warning("merge_waits", run=key.run_id, stage=key.stage, reason=str(error))
+                with self._lock:
+                    self._wanted.add(key)
+                    self._wait_until = time.monotonic() + RETRY_S
+        while len(self._written) > MAX_KEPT:
+            self._written.popitem(last=False)
+
+    def _write(self, key: TaskKey) -> None:
+        found = self._database.read("SELECT tenant FROM runs WHERE run_id = ?", (key.run_id,))
+        rows = tasks.results_in_order(self._database, key.run_id, key.stage, key.round)
+        for (tenant,) in found:
+            self._written[key] = write_pages(self._stores(str(tenant)), "plan", rows)

@@ -1,0 +1,164 @@
+"""The ledger on PostgreSQL: psycopg, READ COMMITTED with explicit row locks."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from millrace import errors
+from millrace.ledger.database import REPORT, Row, Transaction
+
+T = TypeVar("T")
+
+MAX_RETRIES = 5
+
+
+class _PostgresTransaction:
+    lock = " FOR UPDATE"
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        self._cursor.execute(_percent(sql), parameters)
+        return list(self._cursor.fetchall())
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        self._cursor.execute(_percent(sql), parameters)
+        return int(self._cursor.rowcount)
+
+    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
+        if rows := list(parameters):
+            self._cursor.executemany(_percent(sql), rows)
+
+
+class PostgresDatabase:
+    """psycopg, READ COMMITTED with explicit row locks, synchronous commit as the server has it."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            import psycopg
+        except ImportError:
+            raise errors.InvalidInput(
+                "PostgreSQL needs the psycopg package.",
+                field="MILLRACE_DATABASE_URL",
+                remedy="pip install 'millrace[postgres]'",
+            ) from None
+        self._psycopg = psycopg
+        self._url = url
+        self._local = threading.local()
+        self._opened: list[Any] = []
+
+    def transact(self, work: Callable[[Transaction], T]) -> T:
+        return self._retried(lambda connection: self._transact_once(connection, work))
+
+    def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        def once(connection: Any) -> list[Row]:
+            with connection.cursor() as cursor:
+                return _PostgresTransaction(cursor).rows(sql, parameters)
+
+        return self._retried(once)
+
+    def close(self) -> None:
+        for connection in self._opened:
+            connection.close()
+        self._opened.clear()
+        self._local = threading.local()
+
+    def _drop(self) -> None:
+        """Close this thread's connection; the next use opens another."""
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            self._local.connection = None
+            if connection in self._opened:
+                self._opened.remove(connection)
+
+    def _transact_once(self, connection: Any, work: Callable[[Transaction], T]) -> T:
+        with connection.transaction(), connection.cursor() as cursor:
+            return work(_PostgresTransaction(cursor))
+
+    def _retried(self, once: Callable[[Any], T]) -> T:
+        """Run again what a deadlock, another writer or a lost connection undid.
+
+        A unique violation means that another transaction, not yet visible, wrote the same row first: run again, the work
+        sees it. A commit whose answer was lost runs twice. Both are safe, because all work here is idempotent.
+        """
+        driver = self._psycopg.errors
+        for attempt in range(MAX_RETRIES):
+            is_last = attempt + 1 == MAX_RETRIES
+            try:
+                return once(self._connection())
+            except (driver.DeadlockDetected, driver.SerializationFailure, driver.UniqueViolation) as error:
+                if is_last:
+                    raise self._fault(error) from error
+                time.sleep(0.01 * 2**attempt)
+            except (self._psycopg.OperationalError, self._psycopg.InterfaceError) as error:
+                self._drop()
+                if is_last or isinstance(error, driver.DiskFull) or _is_refusal(error):
+                    raise self._fault(error) from None
+                time.sleep(0.05 * 2**attempt)
+            except self._psycopg.Error as error:
+                raise self._fault(error) from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _connection(self) -> Any:
+        connection = getattr(self._local, "connection", None)
+        if connection is None or connection.closed or self._local.pid != os.getpid():
+            # A server that vanished without a word is noticed after some 20 s, not after the kernel's 15 minutes.
+            connection = self._psycopg.connect(
+                self._url, autocommit=True, connect_timeout=5, application_name="millrace", keepalives_idle=10,
+                keepalives_interval=5, keepalives_count=2, tcp_user_timeout=20_000,
+            )  # fmt: skip
+            self._local.connection, self._local.pid = connection, os.getpid()
+            self._opened.append(connection)
+        return connection
+
+    def _fault(self, error: Exception) -> errors.MillraceError:
+        """The error to raise in the driver's place; it never holds the password."""
+        parts, driver = urlsplit(self._url), self._psycopg
+        where = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+        about = str(error).strip().partition("\n")[0]
+        if isinstance(error, driver.errors.DiskFull):
+            return errors.ResourceExhausted(
+                f"PostgreSQL at {where} has no disk space left.", remedy="Free some there; nothing was lost."
+            )
+        if isinstance(error, driver.IntegrityError):
+            return errors.Conflict(f"PostgreSQL at {where} refused a row: {about}.", remedy=REPORT)
+        if isinstance(error, driver.DataError):
+            return errors.InvalidInput(f"PostgreSQL at {where} cannot hold a value: {about}.")
+        if "does not exist" in about and isinstance(error, driver.OperationalError):
+            return errors.InvalidInput(
+                f"PostgreSQL at {where} refused: {about}.", field="MILLRACE_DATABASE_URL", remedy="Create it there."
+            )
+        if isinstance(error, driver.errors.InsufficientPrivilege) or _is_password_refused(error):
+            return errors.Unauthorized(
+                f"PostgreSQL at {where} refused the credentials.",
+                field="MILLRACE_DATABASE_URL",
+                remedy="Check user, password and grants.",
+            )
+        if isinstance(error, (driver.ProgrammingError, driver.InternalError, driver.NotSupportedError)):
+            return errors.Conflict(f"PostgreSQL at {where} refused a statement: {about}.", remedy=REPORT)
+        return errors.Unavailable(
+            f"PostgreSQL at {where} does not answer.",
+            field="MILLRACE_DATABASE_URL",
+            remedy="Start it, or correct the URL.",
+        )
+
+
+def _is_password_refused(error: Exception) -> bool:
+    return "password" in str(error) or "authentication" in str(error)
+
+
+def _is_refusal(error: Exception) -> bool:
+    return any(word in str(error) for word in ("authentication failed", "does not exist", "no password supplied"))
+
+
+@lru_cache(maxsize=512)
+def _percent(sql: str) -> str:
+    return sql.replace("?", "%s")

@@ -1,0 +1,97 @@
+"""What waits: the inbox (from gateways and other runs), the outbox (to the broker), and timers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import structlog
+
+from millrace.contracts.events import Event, EventRefused, make_event
+from millrace.ledger.database import Database, Transaction
+
+OutboxKind = Literal["command", "event", "signal", "ref"]
+
+log = structlog.get_logger()
+
+
+def put_inbox(tx: Transaction, event: Event, *, run_id: str, now: float) -> None:
+    """Accept an event about a run; accepting it twice is once."""
+    tx.run(
+        "INSERT INTO inbox (event_id, run_id, event, received_at) VALUES (?,?,?,?) ON CONFLICT (event_id) DO NOTHING",
+        (event.id, run_id, event.to_json(), now),
+    )
+
+
+def take_inbox(tx: Transaction, *, limit: int) -> list[Event]:
+    """Remove and return the oldest events that no other conductor is taking, in order of their ids."""
+    rows = tx.rows(
+        f"DELETE FROM inbox WHERE event_id IN (SELECT event_id FROM inbox ORDER BY event_id LIMIT ?{_skip(tx)})"
+        " RETURNING event_id, run_id, event",
+        (limit,),
+    )
+    return [_inbox_event(*row) for row in sorted(rows)]
+
+
+def take_inbox_of(tx: Transaction, run_id: str) -> list[Event]:
+    """Remove and return what was accepted for one run, waiting for whoever is taking it."""
+    rows = tx.rows("DELETE FROM inbox WHERE run_id = ? RETURNING event_id, run_id, event", (run_id,))
+    return [_inbox_event(*row) for row in sorted(rows)]
+
+
+def put_outbox(tx: Transaction, messages: Iterable[tuple[str, OutboxKind, str]], *, owner: str, now: float) -> None:
+    """Queue (id, kind, body) for the relay of `owner`; it sends them in the order of their ids."""
+    tx.many(
+        "INSERT INTO outbox (id, kind, body, owner, created_at) VALUES (?,?,?,?,?)",
+        ((id_, kind, body, owner, now) for id_, kind, body in messages),
+    )
+
+
+def read_outbox(
+    database: Database, *, owner: str, stale_before: float, limit: int
+) -> list[tuple[str, OutboxKind, str]]:
+    """Messages to relay: one's own, and those that another conductor left lying."""
+    rows = database.read(
+        "SELECT id, kind, body FROM outbox WHERE owner = ? OR created_at < ? ORDER BY id LIMIT ?",
+        (owner, stale_before, limit),
+    )
+    return [(str(i), k, str(b)) for i, k, b in rows]
+
+
+def mark_sent(tx: Transaction, ids: Sequence[str]) -> None:
+    tx.many("DELETE FROM outbox WHERE id = ?", ((i,) for i in ids))
+
+
+def set_timer(tx: Transaction, timer_id: str, event: Event, *, run_id: str, due_at: float) -> None:
+    tx.run(
+        "INSERT INTO timers (timer_id, run_id, due_at, event) VALUES (?,?,?,?) ON CONFLICT (timer_id) DO NOTHING",
+        (timer_id, run_id, due_at, event.to_json()),
+    )
+
+
+def take_due_timers(tx: Transaction, *, now: float, limit: int) -> list[Event]:
+    """Remove and return what is due and no other conductor is taking."""
+    rows = tx.rows(
+        "DELETE FROM timers WHERE timer_id IN"
+        f" (SELECT timer_id FROM timers WHERE due_at <= ? ORDER BY due_at LIMIT ?{_skip(tx)}) RETURNING timer_id, run_id, event",
+        (now, limit),
+    )
+    return [_inbox_event(*row) for row in sorted(rows)]
+
+
+def drop_timers(tx: Transaction, run_id: str) -> None:
+    tx.run("DELETE FROM timers WHERE run_id = ?", (run_id,))
+
+
+def _skip(tx: Transaction) -> str:
+    return f"{tx.lock} SKIP LOCKED" if tx.lock else ""
+
+
+def _inbox_event(event_id: str, run_id: str, body: str) -> Event:
+    """The event; one that this version cannot read becomes a refusal, which ends its run instead of every conductor."""
+    try:
+        return Event.model_validate_json(body)
+    except ValueError as error:
+        log.error("inbox_unreadable", event_id=event_id, run=run_id, reason=str(error)[:500])
+        data = EventRefused(run_id=run_id, event_id=event_id, reason="it cannot be read by this version")
+        return make_event(data, source="conductor", subject=run_id, id=f"{event_id}.refused")

@@ -1,0 +1,132 @@
+"""Rows of tasks: adding them in bulk, choosing what may start, and what is open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from millrace.ledger.database import Database, Row, Transaction
+from millrace.ledger.state import TaskKey, TaskState
+
+_KEY = ("run_id", "stage", "round", "phase", "idx")
+_VALUES = (
+    "tenant", "service", "resource_class", "priority", "status", "fence", "failures", "nonce", "worker", "ready_at",
+    "dispatched_at", "result",
+)  # fmt: skip
+_COLUMNS = ", ".join((*_KEY, *_VALUES))
+_IS_KEY = " AND ".join(f"{c} = ?" for c in _KEY)
+_PAGE = 1000
+
+
+def load_tasks(tx: Transaction, keys: Iterable[TaskKey]) -> dict[TaskKey, TaskState]:
+    """Tasks by key; keys without a task are left out. Their runs are locked by the caller."""
+    wanted = list(dict.fromkeys(keys))
+    if not wanted:
+        return {}
+    values = ",".join(["(?,?,?,?,?)"] * len(wanted))
+    rows = tx.rows(
+        f"SELECT {_COLUMNS} FROM tasks WHERE ({', '.join(_KEY)}) IN (VALUES {values})",
+        [v for key in wanted for v in key],
+    )
+    return {task.key: task for task in map(_task, rows)}
+
+
+def add_tasks(tx: Transaction, like: TaskState, *, count: int) -> None:
+    """Make `count` tasks pending that differ from `like` by index alone; one statement, however many they are."""
+    key = like.key
+    tx.run(
+        "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)"
+        " INSERT INTO tasks (run_id, stage, round, phase, idx, tenant, service, resource_class, priority, status, fence,"
+        " failures, nonce, worker, ready_at)"
+        " SELECT ?, ?, ?, ?, n, ?, ?, ?, ?, 'pending', 0, 0, '', '', 0 FROM numbers WHERE n < ?"
+        " ON CONFLICT (run_id, stage, round, phase, idx) DO NOTHING",
+        (count, key.run_id, key.stage, key.round, key.phase, like.tenant, like.service, like.resource_class, like.priority,
+         count),
+    )  # fmt: skip
+
+
+def save_tasks(tx: Transaction, tasks: Iterable[TaskState]) -> None:
+    assignments = ", ".join(f"{c} = ?" for c in _VALUES)
+    tx.many(f"UPDATE tasks SET {assignments} WHERE {_IS_KEY}", ((*_task_values(t), *t.key) for t in tasks))
+
+
+def open_tasks(tx: Transaction, run_id: str) -> list[TaskState]:
+    """Tasks of a run that were dispatched or are running."""
+    rows = tx.rows(f"SELECT {_COLUMNS} FROM tasks WHERE run_id = ? AND status IN ('dispatched', 'running')", (run_id,))
+    return [_task(r) for r in rows]
+
+
+def close_tasks(tx: Transaction, run_id: str) -> None:
+    """Mark every task of a run that has not ended as cancelled, so that nothing of it is dispatched any more."""
+    tx.run(
+        "UPDATE tasks SET status = 'cancelled' WHERE run_id = ? AND status IN ('pending', 'dispatched', 'running')",
+        (run_id,),
+    )
+
+
+def pending_tasks(tx: Transaction, service: str, resource_class: str, *, now: float, limit: int) -> list[TaskState]:
+    """Tasks that may start now, highest priority first, then oldest run first; they and their runs are locked.
+
+    What another conductor holds is passed over, never waited for: it dispatches those itself.
+    """
+    columns = ", ".join(f"t.{c}" for c in (*_KEY, *_VALUES))
+    lock = f"{tx.lock} OF r, t SKIP LOCKED" if tx.lock else ""
+    rows = tx.rows(
+        f"SELECT {columns} FROM tasks t JOIN runs r ON r.run_id = t.run_id"
+        " WHERE t.status = 'pending' AND t.service = ? AND t.resource_class = ? AND t.ready_at <= ?"
+        f" ORDER BY t.priority DESC, t.run_id, t.stage, t.round, t.phase, t.idx LIMIT ?{lock}",
+        (service, resource_class, now, limit),
+    )
+    return [_task(r) for r in rows]
+
+
+def count_open(tx: Transaction) -> dict[tuple[str, str], int]:
+    """How many tasks are dispatched or running, by service and resource class."""
+    rows = tx.rows(
+        "SELECT service, resource_class, COUNT(*) FROM tasks WHERE status IN ('dispatched', 'running')"
+        " GROUP BY service, resource_class"
+    )
+    return {(str(s), str(c)): int(n) for s, c, n in rows}
+
+
+def next_ready_at(database: Database, *, after: float) -> float | None:
+    """When the next task that waits for its time, or the next timer, is due."""
+    rows = database.read(
+        "SELECT MIN(t) FROM (SELECT MIN(ready_at) AS t FROM tasks WHERE status = 'pending' AND ready_at > ?"
+        " UNION ALL SELECT MIN(due_at) AS t FROM timers) AS due",
+        (after,),
+    )
+    return None if rows[0][0] is None else float(rows[0][0])
+
+
+def all_open_tasks(database: Database) -> list[TaskState]:
+    """Dispatched and running tasks of all runs; as many as capacity is, not as runs are."""
+    return [_task(r) for r in database.read(f"SELECT {_COLUMNS} FROM tasks WHERE status IN ('dispatched', 'running')")]
+
+
+def results_in_order(database: Database, run_id: str, stage: str, round_: int) -> Iterator[dict[str, Any]]:
+    """Results of a stage's tasks by index, read in pages."""
+    after = -1
+    while True:
+        rows = database.read(
+            "SELECT idx, result FROM tasks WHERE run_id = ? AND stage = ? AND round = ? AND phase = 'work' AND idx > ?"
+            f" ORDER BY idx LIMIT {_PAGE}",
+            (run_id, stage, round_, after),
+        )
+        for index, result in rows:
+            after = int(index)
+            yield json.loads(result)
+        if len(rows) < _PAGE:
+            return
+
+
+def _task(row: Row) -> TaskState:
+    key, values = row[:5], dict(zip(_VALUES, row[5:], strict=True))
+    result = values.pop("result")
+    return TaskState(key=TaskKey(*key), result=None if result is None else json.loads(result), **values)
+
+
+def _task_values(task: TaskState) -> Sequence[Any]:
+    values = [getattr(task, name) for name in _VALUES[:-1]]
+    return (*values, None if task.result is None else json.dumps(task.result))
