@@ -53,6 +53,8 @@ def alone(client: Client) -> None:
     cleaned = client.submit(stages.Clean(target="label"), data="s3://bucket/raw/").result()
     words = client.submit(count_words, data=cleaned.dataset, params={"minimum": 2})
     mapped = client.submit(stages.Function(count_words, foreach="texts", inputs={"texts": cleaned.dataset}))
+    values: list[int] = mapped.result(timeout_s=60).value()
+    print(values, client.submit(stages.Function(count_words, foreach=[1, 2])).result().value("count_words"))
     both = client.submit_many([millrace.Submission(stages.Train(epochs=n), data=cleaned.dataset) for n in (1, 2)])
     print(words.id, mapped.status, [run.wait_end().status for run in both], list(words.logs()))
     written: Path = client.batch("reviews", "new.parquet", out="predictions.parquet")
@@ -65,6 +67,7 @@ async def awaited() -> None:
         async for event in run.follow():
             print(event.seq)
         result = await run.result()
+        print(await run.status(), await result.value())
         endpoint = await result.endpoint()
         print(await endpoint.predict([{"text": "..."}]))
 
