@@ -54,7 +54,7 @@ class Edge:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]}
         limit = self.max_upload_bytes if scope["path"] in UPLOAD_PATHS else self.max_body_bytes
-        refusal = self._refusal(headers, limit)
+        refusal = self._refusal(headers, limit) or _zero_byte(scope)
         if refusal is not None:
             await problems.respond(refusal)(scope, receive, send)
             return
@@ -117,6 +117,16 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _zero_byte(scope: Scope) -> Problem | None:
+    """PostgreSQL's text cannot hold a zero byte, so no id or filter has one."""
+    if "\0" not in scope["path"] and b"%00" not in scope["query_string"]:
+        return None
+    return Problem(
+        title="Unprocessable Entity", status=422, detail="The URL holds a zero byte.", code="invalid_input",
+        remedy="Leave out %00.",
+    )  # fmt: skip
 
 
 def _forbidden(detail: str, *, remedy: str) -> Problem:

@@ -73,7 +73,7 @@ class SubmitRun(Contract):
     params: dict[str, JsonValue] = Field(default_factory=dict)
     labels: dict[str, str] = Field(default_factory=dict)
     priority: int = Field(default=0, ge=-100, le=100)
-    idempotency_key: str = Field(default="", max_length=200)
+    idempotency_key: str = Field(default="", max_length=200, pattern=r"^[^\x00]*$")
     seed: int = Field(default=0, ge=0)
 
 
