@@ -24,6 +24,7 @@ from millrace_training.precision import Precision, choose_precision
 from millrace_training.problem import Problem, prepare
 from millrace_training.recipes import RECIPES, Recipe
 from millrace_training.settings import TrainConfig, check_arguments
+from millrace_training.threads import worthwhile_threads
 
 
 def work(context: Context, config: TrainConfig, inputs: Inputs, task: Task) -> StageOutputs:
@@ -42,6 +43,7 @@ def work(context: Context, config: TrainConfig, inputs: Inputs, task: Task) -> S
     model = build(recipe.architecture, arguments)
     problem.prime(model)
     model.to(device)
+    torch.set_num_threads(worthwhile_threads(model, problem.objective, at_most=context.num_threads))
     precision = choose_precision(config.precision, model, problem.objective, device=device)
     bf16 = precision.name == "bf16"
     trainer = Trainer(model, problem.objective, recipe, seed=context.seed, bf16=bf16, device=device)

@@ -24,6 +24,7 @@ from millrace_training.objectives import LanguageObjective
 from millrace_training.optimizers import Optimizers, rate_scale
 from millrace_training.precision import choose_precision
 from millrace_training.recipes import Recipe
+from millrace_training.threads import worthwhile_threads
 
 CPU = torch.device("cpu")
 
@@ -98,6 +99,16 @@ def test_small_trainings_are_fp32_without_a_measurement() -> None:
     objective = LanguageObjective(tokens, tokens, num_characters=60, max_context=8, batch_size=2, seed=0, device=CPU)
     assert choose_precision("auto", model, objective, device=CPU).name == "fp32"
     assert choose_precision("bf16", model, objective, device=CPU).name == "bf16"
+
+
+@pytest.mark.parametrize(("width", "batch_size", "threads"), [(16, 2, 1), (256, 8, 4)])
+def test_steps_get_the_threads_that_they_have_work_for(width: int, batch_size: int, threads: int) -> None:
+    model = build("gpt@1", {"num_tokens": 9, "layers": 4, "width": width, "heads": 4, "max_context": 128})
+    tokens = np.arange(600) % 9
+    objective = LanguageObjective(
+        tokens, tokens, num_characters=600, max_context=128, batch_size=batch_size, seed=0, device=CPU
+    )
+    assert worthwhile_threads(model, objective, at_most=4) == threads
 
 
 def test_a_measurement_leaves_weights_and_gradients_alone() -> None:

@@ -36,6 +36,8 @@ YIELD_S = 10.0
 """How long handing attempts back may take after the grace: killing them, and the broker's confirms."""
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# OpenMP's threads wait for each other by spinning. On cores that others use too, a training took ten times as long so.
+_WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 class Worker:
@@ -212,5 +214,6 @@ def expand_services(names: Sequence[str]) -> list[str]:
 
 
 def _thread_limits(num_threads: int) -> dict[str, str]:
-    """Caps for the libraries' own thread pools, read when they are imported; what the user has set stays."""
-    return {name: str(num_threads) for name in _THREAD_VARIABLES if name not in os.environ}
+    """Caps and manners of the libraries' own thread pools, read when they are imported; what the user has set stays."""
+    limits = {**dict.fromkeys(_THREAD_VARIABLES, str(num_threads)), **_WAITING}
+    return {name: value for name, value in limits.items() if name not in os.environ}
