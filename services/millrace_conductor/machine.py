@@ -54,7 +54,8 @@ def _cancel(run: RunState, event: CancelRequested, now: float) -> Decision:
     """End the run, unless it has released: the endpoint has moved, and only another release moves it back."""
     if releases.is_waiting(run):
         return Decision(run)
-    return lifecycle.finish(run, "cancelled", now, error=None, reason=event.reason or "cancelled")
+    why = ErrorInfo(code="cancelled", message=event.reason or "nobody said why.")
+    return lifecycle.finish(run, "cancelled", now, error=why, reason=event.reason or "cancelled")
 
 
 def _refused(run: RunState, event: EventRefused, now: float) -> Decision:

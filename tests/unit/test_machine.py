@@ -196,6 +196,12 @@ def test_cancel_is_final_even_when_it_races_with_success() -> None:
     assert advance(cancelled.run, succeeded("a"), task=task("a"), now=2.1) == Decision(cancelled.run)
 
 
+def test_a_cancelled_run_says_why() -> None:
+    end = advance(submit(run_of(stage("a"))).run, CancelRequested(run_id=RUN, reason="enough"), now=2.0).run
+    assert end.error is not None
+    assert (end.error.code, end.error.message) == ("cancelled", "enough")
+
+
 def test_a_release_waits_for_a_server_to_be_ready() -> None:
     run = submit(run_of(stage("d", effect="release"))).run
     proved = advance(run, succeeded("d"), task=task("d"), now=2.0)
