@@ -212,9 +212,9 @@ class Conductor:
 
             try:
                 self.transact(work)
-            except errors.MillraceError:
-                raise
-            except Exception:
+            except Exception as error:
+                if _is_the_databases(error):
+                    raise
                 log.exception("fold_failed")
                 self._fold_singly(take)
             if num_taken < TAKE:
@@ -224,9 +224,9 @@ class Conductor:
         for _ in range(TAKE):
             try:
                 self.transact(lambda folding: fold(folding, take(folding.tx, folding.now, 1)))
-            except errors.MillraceError:
-                raise
             except Exception as error:
+                if _is_the_databases(error):
+                    raise
                 reason = f"{type(error).__name__}: {error}"
                 self.transact(lambda f, reason=reason: refuse(f, take(f.tx, f.now, 1), reason))  # type: ignore[misc]  # bound at once
 
@@ -261,6 +261,11 @@ class Conductor:
             self.bus.signal(key, {"stop": holders})
 
 
+def _is_the_databases(error: Exception) -> bool:
+    """Whether the database is at fault rather than an event: invalid input, and what nobody foresaw, is an event's."""
+    return isinstance(error, errors.MillraceError) and not isinstance(error, errors.InvalidInput)
+
+
 def main(argv: Sequence[str]) -> int:  # noqa: ARG001 - every service has this signature
     """Run a conductor until SIGTERM."""
     from millrace.runtime.signals import on_stop_signal
@@ -271,10 +276,12 @@ def main(argv: Sequence[str]) -> int:  # noqa: ARG001 - every service has this s
     def store_of(tenant: str) -> Store:
         return open_store(settings, tenant=tenant)
 
-    conductor = Conductor(
-        settings, ledger=open_ledger(settings.database), bus=connect(settings.broker), store_of=store_of
-    )
-    with on_stop_signal(conductor.stop, conductor.work):
-        conductor.run()
-    conductor.bus.close()
+    ledger, bus = open_ledger(settings.database), connect(settings.broker)
+    conductor = Conductor(settings, ledger=ledger, bus=bus, store_of=store_of)
+    try:
+        with on_stop_signal(conductor.stop, conductor.work):
+            conductor.run()
+    finally:
+        bus.close()
+        ledger.close()
     return 0

@@ -1,0 +1,281 @@
+"""Folding on both databases: what concurrent conductors, late words and broken runs do to a ledger."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from hands import about, chain, submit, succeeded
+from millrace import errors
+from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.commands import ExecuteAttempt
+from millrace.contracts.events import (
+    AttemptSucceeded,
+    CancelRequested,
+    EndpointReported,
+    Event,
+    Holder,
+    StageOutputs,
+    make_event,
+)
+from millrace.contracts.pipelines import Binding, Graph, GraphStage
+from millrace.ledger import queues, tasks
+from millrace.ledger.ledger import open_ledger
+from millrace_conductor.dispatch import dispatch
+from millrace_conductor.folding import Folding, Outcome
+from millrace_conductor.handlers import fold
+
+MODEL = ArtifactRef(digest="b" * 64, type="model")
+SLOTS = {("functions", "cpu"): 100}
+
+
+class Folder:
+    """A conductor's transactions, without its threads."""
+
+    def __init__(self, url: str) -> None:
+        self.ledger = open_ledger(url)
+
+    def transact(self, work: Callable[[Folding], None], *, slots: dict[tuple[str, str], int] | None = None) -> Outcome:
+        def both(tx: object) -> Outcome:
+            folding = Folding(tx, conductor="con", now=1000.0)  # type: ignore[arg-type]  # a Transaction
+            work(folding)
+            dispatch(folding, SLOTS, slots=SLOTS if slots is None else slots, indices={})
+            folding.write()
+            return folding.outcome
+
+        return self.ledger.database.transact(both)
+
+    def fold(self, *events: Event) -> Outcome:
+        return self.transact(lambda folding: fold(folding, events))
+
+    def take(self) -> Outcome:
+        return self.transact(lambda folding: fold(folding, queues.take_inbox(folding.tx, limit=100)))
+
+    def commands(self) -> list[ExecuteAttempt]:
+        rows = self.ledger.database.read("SELECT body FROM outbox WHERE kind = 'command' ORDER BY id")
+        return [ExecuteAttempt.model_validate_json(body) for (body,) in rows]
+
+    def run(self, graph: Graph) -> tuple[str, ExecuteAttempt]:
+        """Start a run; return its id and the command of its first stage."""
+        run_id = submit(self.ledger, graph)
+        self.take()
+        return run_id, next(c for c in self.commands() if c.run_id == run_id)
+
+    def status(self, run_id: str) -> str:
+        return self.ledger.run("default", run_id).status
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path / 'ledger.sqlite'}"
+    return str(request.getfixturevalue("postgres_database_url"))
+
+
+@pytest.fixture
+def folders(url: str) -> Iterator[Callable[[], Folder]]:
+    made: list[Folder] = []
+
+    def make() -> Folder:
+        made.append(Folder(url))
+        return made[-1]
+
+    yield make
+    for folder in made:
+        folder.ledger.close()
+
+
+@pytest.fixture
+def folder(folders: Callable[[], Folder]) -> Folder:
+    return folders()
+
+
+def release_of(endpoint: str) -> Graph:
+    stage = GraphStage(
+        name="deploy", kind="noop", service="functions", config={}, inputs={"model": Binding(artifact=MODEL)}, outputs={},
+        needs=(), effect="release", endpoint=endpoint,
+    )  # fmt: skip
+    return Graph(pipeline="p", spec_digest="d" * 64, stages=(stage,))
+
+
+def event_of(command: ExecuteAttempt, data: AttemptSucceeded | None = None) -> Event:
+    """The success of a command's attempt, by a worker of its own."""
+    return make_event(data or succeeded(command, holder_of(command)), source="worker/w", subject=command.run_id)
+
+
+def holder_of(command: ExecuteAttempt) -> Holder:
+    return Holder(attempt_id=command.attempt_id, fence=command.fence, nonce="n", worker="w")
+
+
+def cancel(run_id: str) -> Event:
+    return make_event(CancelRequested(run_id=run_id), source="client", subject=run_id)
+
+
+def together(*works: Callable[[], object]) -> None:
+    """Run works at the same instant; an error of one fails the test."""
+    barrier, faults = threading.Barrier(len(works)), list[Exception]()
+
+    def run(work: Callable[[], object]) -> None:
+        barrier.wait(10)
+        try:
+            work()
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert faults == []
+
+
+def test_conductors_that_get_one_event_at_once_fold_it_once(folders: Callable[[], Folder]) -> None:
+    first = folders()
+    report = EndpointReported(name="e", generation=1, server="s", url="http://x", status="ready")
+    for _ in range(10):
+        run_id, command = first.run(chain("a"))
+        events = [event_of(command), make_event(report, source="server/s", subject="e")]
+        together(*(partial(folders().fold, *events) for _ in range(3)))
+        types = [e.type for e in first.ledger.events("default", run_id)]
+        assert types.count("attempt.succeeded.v1") == types.count("run.finished.v1") == 1
+        assert first.ledger.database.read("SELECT COUNT(*) FROM events WHERE event_id = ?", (events[1].id,)) == [(1,)]
+
+
+def test_batches_that_name_the_same_runs_in_other_orders_do_not_deadlock(folders: Callable[[], Folder]) -> None:
+    first, second = folders(), folders()
+    runs = [first.run(chain("a")) for _ in range(8)]
+    events = [event_of(command) for _, command in runs]
+    copies = [e.model_copy(update={"id": f"{e.id}b"}) for e in reversed(events)]
+    together(lambda: first.fold(*events), lambda: second.fold(*copies))
+    assert {first.status(run_id) for run_id, _ in runs} == {"succeeded"}
+
+
+@pytest.mark.servers
+def test_dispatch_passes_over_a_run_that_another_conductor_holds(postgres_database_url: str) -> None:
+    first, second = Folder(postgres_database_url), Folder(postgres_database_url)
+    held, free = submit(first.ledger, chain("a")), submit(first.ledger, chain("a"))
+    first.transact(lambda folding: fold(folding, queues.take_inbox(folding.tx, limit=9)), slots={})
+
+    def hold(folding: Folding) -> None:
+        folding.lock([held])
+        second.transact(lambda _: None)
+        assert [c.run_id for c in second.commands()] == [free]
+
+    first.transact(hold)
+    assert [c.run_id for c in first.commands()] == [free, held]
+    for folder in (first, second):
+        folder.ledger.close()
+
+
+def test_dispatch_takes_no_more_than_twice_the_slots_and_the_most_urgent_first(folder: Folder) -> None:
+    run_ids = [submit(folder.ledger, chain("a"), priority=p) for p in (0, 5, 0)]
+    folder.transact(
+        lambda folding: fold(folding, queues.take_inbox(folding.tx, limit=9)), slots={("functions", "cpu"): 1}
+    )
+    assert [c.run_id for c in folder.commands()] == [run_ids[1], run_ids[0]]
+    folder.transact(lambda _: None, slots={("functions", "cpu"): 1})
+    assert len(folder.commands()) == 2
+
+
+def test_a_command_that_cannot_be_written_fails_its_run_alone(folder: Folder) -> None:
+    gives, takes = chain("a", "b").stages
+    takes = takes.model_copy(update={"inputs": {"x": Binding(stage="a", port="never_made")}})
+    broken, first = folder.run(Graph(pipeline="p", spec_digest="d" * 64, stages=(gives, takes)))
+    well, second = folder.run(chain("a", "b"))
+    folder.fold(event_of(first), event_of(second))
+    assert (folder.status(broken), folder.status(well)) == ("failed", "running")
+    assert [c.stage for c in folder.commands() if c.run_id == well] == ["a", "b"]
+
+
+def test_a_merge_waits_for_the_index_of_its_results(folder: Folder) -> None:
+    run_id, command = folder.run(chain("a"))
+    folder.fold(event_of(command, succeeded(command, holder_of(command), num_tasks=2)))
+    work = [c for c in folder.commands() if c.phase == "work"]
+    outcome = folder.fold(*(event_of(c) for c in work))
+    assert [(k.run_id, k.phase) for k in outcome.unindexed] == [(run_id, "merge")]
+    assert [c.phase for c in folder.commands()] == ["plan", "work", "work"]
+    assert list(tasks.results_in_order(folder.ledger.database, run_id, "a", 0)) == [{"index": 0}, {"index": 1}]
+
+
+def test_a_plan_of_100_000_tasks_is_stored_and_dispatched_by_capacity(folder: Folder) -> None:
+    run_id, command = folder.run(chain("a"))
+    folder.fold(event_of(command, succeeded(command, holder_of(command), num_tasks=100_000)))
+    assert len(folder.commands()) == 1 + 2 * 100
+    assert folder.ledger.run("default", run_id).stages[0].num_tasks == 100_000
+    folder.fold(event_of(folder.commands()[-1]))
+    assert len(folder.commands()) == 1 + 2 * 100 + 1
+
+
+def test_the_end_of_a_run_leaves_none_of_its_tasks_open(folder: Folder) -> None:
+    run_id, command = folder.run(chain("a"))
+    folder.fold(event_of(command, succeeded(command, holder_of(command), num_tasks=500)))
+    folder.ledger.request_cancel(cancel(run_id))
+    outcome = folder.take()
+    assert len(outcome.stops) == 200
+    left = folder.ledger.database.read("SELECT status, COUNT(*) FROM tasks GROUP BY status ORDER BY status")
+    assert left == [("cancelled", 500), ("succeeded", 1)]
+
+
+def test_a_cancel_that_was_accepted_before_a_release_wins(folder: Folder) -> None:
+    run_id, command = folder.run(release_of("e"))
+    folder.ledger.request_cancel(cancel(run_id))
+    folder.fold(event_of(command, AttemptSucceeded(**about(command, holder_of(command)), outputs=StageOutputs())))
+    assert folder.status(run_id) == "cancelled"
+    assert folder.ledger.endpoints("default") == []
+
+
+def test_a_cancel_after_a_release_is_told_so(folder: Folder) -> None:
+    run_id, command = folder.run(release_of("e"))
+    folder.fold(event_of(command))
+    with pytest.raises(errors.Conflict, match="released"):
+        folder.ledger.request_cancel(cancel(run_id))
+    folder.fold(cancel(run_id))  # one that slipped in changes nothing
+    assert folder.status(run_id) == "running"
+
+
+def test_a_release_that_a_newer_one_replaced_ends_its_run_at_once(folder: Folder) -> None:
+    old, first = folder.run(release_of("e"))
+    new, second = folder.run(release_of("e"))
+    folder.fold(event_of(first))
+    folder.fold(event_of(second))
+    folder.take()
+    error = folder.ledger.run("default", old).error
+    assert error is not None
+    assert (folder.status(old), error.code, new in error.message) == ("failed", "conflict", True)
+    report = EndpointReported(name="e", generation=2, server="s", url="http://x", status="ready", run_id=new)
+    folder.fold(make_event(report, source="server/s", subject="e"))
+    assert folder.status(new) == "succeeded"
+    endpoint = folder.ledger.endpoint("default", "e")
+    assert (endpoint.generation, endpoint.status, endpoint.urls) == (2, "ready", ("http://x",))
+
+
+def test_stopping_an_endpoint_ends_the_run_that_waits_for_it(folder: Folder) -> None:
+    run_id, command = folder.run(release_of("e"))
+    folder.fold(event_of(command))
+    folder.ledger.stop_endpoint("default", "e")
+    folder.take()
+    error = folder.ledger.run("default", run_id).error
+    assert error is not None
+    assert "a stop of the endpoint" in error.message
+
+
+def test_an_event_of_an_unknown_run_or_stage_is_journalled_and_changes_nothing(folder: Folder) -> None:
+    run_id, command = folder.run(chain("a"))
+    strangers = [command.model_copy(update={"run_id": "run_x"}), command.model_copy(update={"stage": "z"})]
+    folder.fold(*(event_of(c) for c in strangers))
+    assert folder.status(run_id) == "running"
+    assert folder.ledger.database.read("SELECT subject, seq FROM events WHERE subject = 'run_x'") == [("run_x", 1)]
+
+
+def test_a_refused_row_and_a_refused_statement_are_errors_of_ours(folder: Folder) -> None:
+    database = folder.ledger.database
+    row = "INSERT INTO schema_version (id, version, changed_at) VALUES (1, 1, 1)"
+    with pytest.raises(errors.Conflict, match="refused a row"):
+        database.transact(lambda tx: tx.run(row))
+    with pytest.raises(errors.MillraceError):
+        database.transact(lambda tx: tx.run("SELECT nothing FROM nowhere"))
