@@ -52,6 +52,7 @@ class Folding:
         self._tasks: dict[TaskKey, TaskState] = {}
         self._unsaved: dict[TaskKey, TaskState] = {}
         self._seen: set[str] = set()
+        self._seqs: dict[str, int] = {}
         self._events: list[tuple[Event, int, str]] = []
         self._outbox: list[tuple[str, OutboxKind, str]] = []
 
@@ -62,6 +63,7 @@ class Folding:
         found = runs.lock_runs(self.tx, set(run_ids) - self.runs.keys())
         self.runs |= found
         self._as_read |= found
+        self._seqs |= {run_id: run.seq for run_id, run in found.items()}
 
     def look_for(self, event_ids: Iterable[str]) -> None:
         """Learn which events are journalled already; their runs are locked by now."""
@@ -105,12 +107,11 @@ class Folding:
     def journal(self, event: Event, *, refused: str = "") -> None:
         """Journal an event under the next number of its subject."""
         self._seen.add(event.id)
-        run = self.runs.get(event.subject)
-        if run is None:
+        if event.subject not in self._seqs:
             journal.append_event(self.tx, event, refused=refused)
             return
-        self.runs[run.run_id] = replace(run, seq=run.seq + 1)
-        self._events.append((event, run.seq + 1, refused))
+        self._seqs[event.subject] += 1
+        self._events.append((event, self._seqs[event.subject], refused))
 
     def announce(self, run_id: str, data: Contract) -> None:
         """Journal a fact about a run and queue it for the bus."""
@@ -132,7 +133,8 @@ class Folding:
     def write(self) -> None:
         """Write everything."""
         self.write_tasks()
-        runs.save_runs(self.tx, ((self._as_read[run_id], run) for run_id, run in self.runs.items()))
+        as_they_are = ((before, replace(self.runs[i], seq=self._seqs[i])) for i, before in self._as_read.items())
+        runs.save_runs(self.tx, as_they_are)
         journal.append_numbered(self.tx, self._events)
         queues.put_outbox(self.tx, self._outbox, owner=self.conductor, now=self.now)
         self.outcome.num_messages = len(self._outbox)

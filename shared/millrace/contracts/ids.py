@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import threading
@@ -23,7 +24,8 @@ NAME_PATTERN = r"^[a-z][a-z0-9_-]{0,62}$"
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 DigestText = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_CROCKFORD = bytes.maketrans(b"ABCDEFGHIJKLMNOPQRSTUV", b"abcdefghjkmnpqrstvwxyz")
+"""From the standard library's digits to Crockford's, which leave out i, l, o and u."""
 
 
 def is_name(text: str) -> bool:
@@ -45,11 +47,9 @@ def new_id(prefix: str) -> str:
         if number >> 80 <= _last >> 80:
             number = _last + 1
         _last = number
-    digits = []
-    for _ in range(26):
-        digits.append(_ALPHABET[number & 31])
-        number >>= 5
-    return f"{prefix}_{''.join(reversed(digits))}"
+    # 128 bits are 26 digits of 5 bits with 2 to spare in front; base32 groups from the left, so 30 bits of padding follow.
+    digits = base64.b32hexencode((number << 30).to_bytes(20))[:26].translate(_CROCKFORD)
+    return f"{prefix}_{digits.decode()}"
 
 
 def new_run_id() -> RunId:

@@ -57,7 +57,7 @@ def save_runs(tx: Transaction, changes: Iterable[tuple[RunState, RunState]]) -> 
     headers = [
         (r.status, r.started_at, r.finished_at, r.stage, encode(r.error), r.seq, r.run_id)
         for before, r in pairs
-        if r is not before
+        if r != before
     ]
     tx.many(
         "UPDATE runs SET status = ?, started_at = ?, finished_at = ?, stage = ?, error = ?, seq = ? WHERE run_id = ?",
