@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager
 
 from benchmarks.factories import embedded, pids, production
 from benchmarks.harness import Row, cpu_seconds, percentile, row, write_results
-from factories import Factory
 from millrace import Client, Pipeline
 from millrace.client.submission import Submission
+from millrace.testing.factory import Factory
 
 NUM_STAGES = 5
 NUM_RUNS = 200

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from factories import Factory, running_factory
+from millrace.testing.factory import Factory, running_factory
 from servers import postgres, rabbitmq, radosgw
 
 SERVERS = ("beam.smp", "postgres")

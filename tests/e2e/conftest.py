@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from bad_inputs import CLEAN, TRAIN, Terminal
-from factories import Factory, environment_of, running_factory
 from millrace.settings import Settings
+from millrace.testing.factory import Factory, environment_of, running_factory
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -11,8 +11,8 @@ import pytest
 
 import millrace as sdk
 from bad_inputs import CLEAN, HEAD, ROWS, TRAIN, Terminal
-from factories import Factory
 from millrace import Pipeline, errors
+from millrace.testing.factory import Factory
 
 BY_USER = "  clean: {with: {target: label, split: {by: user}}}\n"
 NO_NULLS = "  clean: {with: {target: label, on_null_target: fail}}\n"

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bad_inputs import NEVER
-from factories import Factory
+from millrace.testing.factory import Factory
 
 MIB = 2**20
 PIPELINE = {"name": "t", "params": {"d": "dataset"}, "stages": {"clean": {"inputs": {"raw": "$params.d"}}}}

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from bad_inputs import COMMAND, NEVER, Terminal
-from factories import Factory, environment_of
 from millrace.settings import Settings
+from millrace.testing.factory import Factory, environment_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 LIMIT_S = 60.0

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from bad_inputs import CLEAN, COMMAND, NEVER, Terminal, in_process_of_its_own
-from factories import Factory, environment_of, running_factory
 from millrace.settings import Settings
+from millrace.testing.factory import Factory, environment_of, running_factory
 from servers.postgres import Postgres
 from servers.rabbitmq import RabbitMQ
 from servers.radosgw import RadosGW

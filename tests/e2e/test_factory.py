@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from factories import Factory, environment_of, running_factory
 from millrace import Client, Pipeline, errors
 from millrace.client.submission import Submission
 from millrace.contracts.views import EventView, SignalView
+from millrace.testing.factory import Factory, environment_of, running_factory
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"

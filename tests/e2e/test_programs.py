@@ -21,10 +21,10 @@ from minio import Minio
 
 import millrace
 import program_jobs as jobs
-from factories import Factory, environment_of, running_factory
 from millrace import AsyncClient, Client, Pipeline, Run, Submission, errors, stages
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.settings import Settings
+from millrace.testing.factory import Factory, environment_of, running_factory
 from servers.radosgw import RadosGW
 
 LIMIT_S = 90.0

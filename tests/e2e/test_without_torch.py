@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from factories import running_factory
 from millrace import Pipeline, errors
+from millrace.testing.factory import running_factory
 
 ROOT = Path(__file__).parents[2]
 BLOCKER = ROOT / "tests" / "probes" / "without_torch"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from factories import running_factory
 from millrace import Pipeline
 from millrace.runtime.devices import discover
+from millrace.testing.factory import running_factory
 
 TABLE = Path(__file__).parents[2] / "examples" / "tabular" / "data" / "breast_cancer.parquet"
 

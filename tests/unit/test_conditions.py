@@ -11,9 +11,7 @@ from millrace.contracts.conditions import Condition, parse_condition
 
 METRICS = {"evaluate": {"accuracy": 0.93, "verdict": "passed"}}
 
-literals = st.one_of(
-    st.booleans(), st.integers(-1000, 1000), st.floats(-1e6, 1e6), st.from_regex(r"[a-z ]{0,8}", fullmatch=True)
-)
+literals = st.one_of(st.booleans(), st.integers(-1000, 1000), st.floats(-1e6, 1e6), st.text(max_size=8))
 values = literals.map(lambda v: Condition("literal", value=v)) | st.sampled_from(
     ["evaluate.accuracy", "evaluate.verdict", "train.loss"]
 ).map(lambda n: Condition("name", value=n))
@@ -63,3 +61,23 @@ def test_parameters_are_put_in_by_value() -> None:
     condition = parse_condition("params.ship == true and evaluate.accuracy > params.floor")
     assert condition.with_params({"ship": True, "floor": 0.5}).holds(METRICS)
     assert condition.stages() == {"evaluate"}
+
+
+@given(st.text(max_size=12))
+def test_a_text_parameter_is_compared_as_it_is(text: str) -> None:
+    bound = parse_condition("params.name == params.name").with_params({"name": text})
+    again = parse_condition(bound.text())
+    assert again == bound
+    assert again.holds({})
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, None, float("nan"), float("inf")])
+def test_a_parameter_that_cannot_be_compared_is_refused_at_submit(value: object) -> None:
+    with pytest.raises(errors.InvalidSpec, match="cannot be compared"):
+        parse_condition("params.x == 1").check(params={"x": value}, stages=(), field="when")
+
+
+@pytest.mark.parametrize("text", ["(" * 5000, "not " * 5000 + "true", " or ".join(["a.b"] * 5000)])
+def test_a_condition_that_nobody_can_read_is_refused(text: str) -> None:
+    with pytest.raises(errors.InvalidSpec, match="more than 200 words"):
+        parse_condition(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -150,7 +151,20 @@ def test_stages_may_be_written_in_any_order_when_wired() -> None:
         (one("  Clean!: {}"), "stages.Clean!", "lower-case"),
         (one("  clean: {}").replace("api: millrace/v1", "api: millrace/v9"), "api", "millrace/v1"),
         (one("  clean: {}").replace("name: p", "name: My Pipeline"), "name", "lower-case"),
-        (one("  {}").replace("  {}", "  {}"), "stages", "at least 1"),
+        (one("  {}"), "stages", "at least 1"),
+        (one("  clean: {resources: {cpu: .inf}}"), "stages.clean.resources.cpu", "finite"),
+        (one("  clean: {env: {A=B: x}}"), "stages.clean.env.A=B", "environment variable"),
+        (one("  clean: {env: {A: \"x\\0y\"}}"), "stages.clean.env.A", "null character"),
+        (one("  clean: {foreach: [{learning_rate: 1}, {learning_rat: 2}]}"), "stages.clean.foreach.1.learning_rat",
+         "'learning_rate'"),
+        (one("  clean: {foreach: [1, 2]}"), "stages.clean.foreach.0", "{field: value}"),
+        (one("  clean: {}").replace("{data: dataset}", "{my data: dataset}"), "params.my data", "a parameter's name"),
+        (one("  clean: {when: params.data == 1}"), "stages.clean.when", "cannot be compared"),
+        (LINEAR + "  evaluate_optimized: {kind: clean, inputs: {raw: $params.data}}", "stages.evaluate_optimized",
+         "expansion adds"),
+        (LINEAR + "  again: {kind: deploy, inputs: {model: optimize.model}, with: {endpoint: digits}}",
+         "stages.again.with.endpoint", "already releases"),
+        (one("\n".join(f"  s{n}: {{kind: twins}}" for n in range(1001))), "stages", "at most 1000"),
     ],
 )  # fmt: skip
 def test_a_wrong_pipeline_is_refused_with_the_field_and_the_nearest_name(text: str, field: str, words: str) -> None:
@@ -188,8 +202,41 @@ def test_a_local_path_is_refused_where_only_references_travel() -> None:
         ("- 1", "a list, not a mapping"),
         ("", "nothing, not a mapping"),
         ("a: !!python/object:os.system {}", "not valid YAML"),
+        ("[" * 3000, "64 levels"),
+        ("a: " + "[" * 80 + "]" * 80, "64 levels"),
+        ("a: &a [*a]", "contains itself"),
+        (f"a: {'9' * 5000}", "thousands of digits"),
     ],
 )
 def test_text_that_is_no_pipeline_is_refused(text: str, words: str) -> None:
     with pytest.raises(errors.InvalidSpec, match=words):
         load_spec(text)
+
+
+def test_a_thousand_bytes_of_aliases_that_stand_for_gigabytes_are_refused_at_once() -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    begin = time.process_time()
+    with pytest.raises(errors.InvalidSpec, match="12345679011 values"):
+        load_spec(bomb)
+    assert time.process_time() - begin < 2.0
+
+
+def test_an_alias_is_allowed() -> None:
+    text = one("  clean: {with: &same {learning_rate: 2}}\n  other: {kind: clean, with: *same}")
+    assert [s.config["learning_rate"] for s in graph_of(text).stages] == [2.0, 2.0]
+
+
+def test_an_item_of_foreach_overrides_with_and_may_give_what_it_leaves_out() -> None:
+    text = one("  clean: {with: {endpoint: e}, foreach: [{learning_rate: $params.rate}, {learning_rate: 2}]}")
+    [stage] = graph_of(text.replace("dataset}", "dataset, rate: {type: float, default: 0.5}}")).stages
+    assert stage.foreach is not None
+    assert [(i["learning_rate"], i["endpoint"]) for i in stage.foreach.items] == [(0.5, "e"), (2.0, "e")]  # type: ignore[call-overload, index]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400])
+def test_a_number_that_json_or_a_float_cannot_hold_is_refused(value: float) -> None:
+    assert refusal_of(LINEAR, rate=value).field == "params.rate"
+    text = LINEAR.replace("{type: float, default: 3e-4}", "json")
+    if isinstance(value, float):
+        assert refusal_of(text, rate={"a": [value]}).field == "params.rate"

@@ -1,4 +1,4 @@
-"""A running factory for tests and benchmarks: its processes under the real supervisor, on any stack."""
+"""A whole factory for tests: its processes under the real supervisor, on any stack."""
 
 from __future__ import annotations
 
