@@ -158,7 +158,7 @@ def test_stages_may_be_written_in_any_order_when_wired() -> None:
         (one("  clean: {foreach: [{learning_rate: 1}, {learning_rat: 2}]}"), "stages.clean.foreach.1.learning_rat",
          "'learning_rate'"),
         (one("  clean: {foreach: [1, 2]}"), "stages.clean.foreach.0", "{field: value}"),
-        (one("  clean: {}").replace("{data: dataset}", "{my data: dataset}"), "params.my data", "a parameter's name"),
+        (one("  clean: {}").replace("{data: dataset}", "{data: dataset, rate!: float}"), "params.rate!", "a parameter's name"),
         (one("  clean: {when: params.data == 1}"), "stages.clean.when", "cannot be compared"),
         (LINEAR + "  evaluate_optimized: {kind: clean, inputs: {raw: $params.data}}", "stages.evaluate_optimized",
          "expansion adds"),

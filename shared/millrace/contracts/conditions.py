@@ -4,10 +4,13 @@ condition  = clause { "or" clause }          clause = factor { "and" factor }
 factor     = "not" factor | "(" condition ")" | value [ op value ]
 op         = "==" | "!=" | "<" | "<=" | ">" | ">="
 value      = number | 'text' | true | false | params.NAME | STAGE.METRIC | STAGE.verdict
+
+In a text, a backslash takes the character after it as it is.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,10 +19,16 @@ from typing import Any
 
 from millrace import errors
 
-_TOKEN = re.compile(r"""\s*(?:(?P<op>==|!=|<=|>=|<|>|\(|\))|(?P<text>'[^']*'|"[^"]*")|(?P<word>[\w.\-+]+))""")
+_TOKEN = re.compile(
+    r"""\s*(?:(?P<op>==|!=|<=|>=|<|>|\(|\))|(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<word>[\w.\-+]+))""",
+    re.DOTALL,
+)
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
+
+MAX_TOKENS = 200
+"""A condition is a line that people read; this also bounds how deeply it nests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,11 @@ class Condition:
             if wanted not in known:
                 what = "parameter" if head == "params" else "stage"
                 raise errors.InvalidSpec(f"There is no {what} {wanted!r}; {errors.nearest(wanted, known)}", field=field)
+            if head == "params" and not _is_comparable(params[rest]):
+                raise errors.InvalidSpec(
+                    f"Parameter {rest!r} is neither a text, a finite number nor a boolean, and cannot be compared.",
+                    field=field,
+                )
 
     def with_params(self, params: Mapping[str, Any]) -> Condition:
         """The same condition with parameters replaced by their values."""
@@ -57,11 +71,7 @@ class Condition:
     def text(self) -> str:
         """Canonical text that parses to the same condition."""
         if self.op == "literal":
-            return (
-                {True: "true", False: "false"}.get(self.value, repr(self.value))
-                if isinstance(self.value, bool)
-                else repr(self.value)
-            )
+            return _literal(self.value)
         if self.op == "name":
             return str(self.value)
         if self.op == "not":
@@ -102,6 +112,8 @@ def parse_condition(text: str, *, field: str = "when") -> Condition:
             raise _fault(f"unexpected {stripped[position:][:10]!r}", position, field)
         tokens.append((match.group().strip(), match.start()))
         position = match.end()
+        if len(tokens) > MAX_TOKENS:
+            raise _fault(f"the condition has more than {MAX_TOKENS} words", position, field)
     parser = _Parser(tokens, len(text), field)
     condition = parser.either()
     if parser.tokens:
@@ -144,7 +156,7 @@ class _Parser:
             raise _fault("expected a value", self.end, self.field)
         token, position = self.tokens.pop(0)
         if token[0] in "'\"":
-            return Condition("literal", value=token[1:-1])
+            return Condition("literal", value=re.sub(r"\\(.)", r"\1", token[1:-1], flags=re.DOTALL))
         if token in ("true", "false"):
             return Condition("literal", value=token == "true")
         try:
@@ -163,6 +175,18 @@ class _Parser:
 
     def _at(self) -> int:
         return self.tokens[0][1] if self.tokens else self.end
+
+
+def _is_comparable(value: Any) -> bool:
+    return isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _literal(value: str | bool | int | float) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return "'" + re.sub(r"(['\\])", r"\\\1", value) + "'"
+    return repr(value)
 
 
 def _fault(what: str, position: int, field: str) -> errors.InvalidSpec:

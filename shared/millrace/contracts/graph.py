@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from millrace import errors
-from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import digest_of
-from millrace.contracts.bindings import Source, bind_inputs
-from millrace.contracts.commands import Foreach
+from millrace.contracts.bindings import bind_inputs
 from millrace.contracts.conditions import parse_condition
+from millrace.contracts.configuring import configure
 from millrace.contracts.ids import DEFAULT_TENANT, is_name
-from millrace.contracts.loading import validate
-from millrace.contracts.params import resolve_params, substitute
+from millrace.contracts.implied import ingests, source, with_endpoint, with_second_judgement
+from millrace.contracts.params import resolve_params
 from millrace.contracts.pipelines import Binding, Graph, GraphStage, PipelineSpec, StageSpec
 from millrace.contracts.stages import FUNCTION_KIND, Port, StageConfig, StageKind, installed_kinds
 
 FUNCTIONS_SERVICE = "functions"
+
+MAX_STAGES = 1000
+"""All of them are state of one run. What there are many of is tasks, which have no such limit."""
 
 
 def expand(
@@ -47,9 +50,15 @@ def expand(
             field="triggers",
             remedy="Remove `triggers` and submit from cron.",
         )
+    if len(spec.stages) > MAX_STAGES:
+        raise errors.InvalidSpec(
+            f"The pipeline has {len(spec.stages)} stages; at most {MAX_STAGES} are allowed.",
+            field="stages",
+            remedy="Map one stage over many items with `foreach`.",
+        )
     values = resolve_params(spec, params)
-    sources = {name: _source(name, value) for name, value in values.items() if spec.params[name].type == "dataset"}
-    stages = _ingests(sources, kinds)
+    sources = {name: source(name, value) for name, value in values.items() if spec.params[name].type == "dataset"}
+    stages = ingests(sources, kinds)
     ports: dict[str, Mapping[str, Port]] = {s.name: kinds["ingest"].outputs for s in stages}
     kinds_of = {name: _kind_of(name, stage, kinds) for name, stage in spec.stages.items()}
     for name, kind in kinds_of.items():
@@ -60,7 +69,8 @@ def expand(
         bound = bind_inputs(name, stage, kind.inputs, sources=sources, params=values, ports=ports, earlier=earlier)
         stages.append(_graph_stage(name, stage, kind, bound, values, known=ports))
         earlier.append(name)
-    stages = _with_endpoint(_with_second_judgement(stages))
+    stages = with_endpoint(with_second_judgement(stages))
+    _check_unique(stages)
     return Graph(
         pipeline=spec.name,
         tenant=tenant,
@@ -122,11 +132,14 @@ def _graph_stage(
     known: Mapping[str, Any],
 ) -> GraphStage:
     field = f"stages.{name}"
-    config = substitute(stage.with_, values, field=f"{field}.with")
-    if stage.function is not None:
-        config = _function_config(stage, config, field=f"{field}.with")
-    else:
-        config = validate(kind.config, config, field=f"{field}.with").model_dump(mode="json", by_alias=True)
+    config, foreach = configure(stage, kind, bound, values, field=field)
+    for variable, text in stage.env.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable) or "\0" in text:
+            raise errors.InvalidSpec(
+                "This cannot be an environment variable.",
+                field=f"{field}.env.{variable}",
+                remedy="Use letters, digits and _ in its name, and no null character in its value.",
+            )
     for other in stage.needs:
         if other not in known:
             raise errors.InvalidSpec(
@@ -148,7 +161,7 @@ def _graph_stage(
         outputs={port: value.type for port, value in kind.outputs.items()},
         needs=tuple(sorted(awaited)),
         when=_bound_condition(stage.when, values),
-        foreach=_foreach(stage, bound, values, field=f"{field}.foreach"),
+        foreach=foreach,
         resources=stage.resources,
         retry=stage.retry,
         timeout_s=stage.timeout_s,
@@ -164,120 +177,17 @@ def _bound_condition(text: str, values: Mapping[str, Any]) -> str:
     return parse_condition(text).with_params(values).text() if text else ""
 
 
-def _function_config(stage: StageSpec, config: dict[str, Any], *, field: str) -> dict[str, Any]:
-    assert stage.function is not None
-    names = stage.function.params
-    for key in config:
-        if key not in names:
+def _check_unique(stages: Sequence[GraphStage]) -> None:
+    """Raise InvalidSpec where a written stage, or a second parameter, has the name of a stage that expansion adds."""
+    names: set[str] = set()
+    for stage in stages:
+        if stage.name in names:
             raise errors.InvalidSpec(
-                f"The function has no parameter {key!r}; {errors.nearest(key, names)}", field=f"{field}.{key}"
+                f"{stage.name!r} is the name of a stage that expansion adds.",
+                field=f"stages.{stage.name}",
+                remedy="Give the stage, or the parameter it is named after, another name.",
             )
-    for key, schema in names.items():
-        has_default = isinstance(schema, Mapping) and "default" in schema
-        if key not in config and not has_default and not (key == "item" and stage.foreach is not None):
-            raise errors.InvalidSpec(
-                "This parameter of the function is required.", field=f"{field}.{key}", remedy="Add it under `with`."
-            )
-    return config
-
-
-def _foreach(
-    stage: StageSpec, bound: Mapping[str, Binding | tuple[Binding, ...]], values: Mapping[str, Any], *, field: str
-) -> Foreach | None:
-    if stage.foreach is None:
-        return None
-    value = stage.foreach
-    if isinstance(value, str) and not value.startswith("$"):
-        for port, binding in bound.items():
-            if isinstance(binding, Binding) and value in (port, f"{binding.stage}.{binding.port}"):
-                return Foreach(shards_of=port)
-        raise errors.InvalidSpec(
-            f"{value!r} is none of this stage's inputs; {errors.nearest(value, bound)}",
-            field=field,
-            remedy="Name an input port that takes a data set.",
-        )
-    items = substitute(value, values, field=field)
-    if not isinstance(items, (list, tuple)) or not items:
-        raise errors.InvalidSpec(f"Expected a list with at least one item; found {items!r}.", field=field)
-    return Foreach(items=tuple(items))
-
-
-def _source(param: str, value: ArtifactRef | str) -> Source:
-    """A data set parameter: an artifact, or an outside location that an implied `ingest` stage copies first."""
-    if isinstance(value, str):
-        return Source(type="source", binding=Binding(stage=f"ingest_{param}", port="source"), uri=value)
-    return Source(type=value.type, binding=Binding(artifact=value), uri="")
-
-
-def _ingests(sources: Mapping[str, Source], kinds: Mapping[str, StageKind]) -> list[GraphStage]:
-    stages = []
-    for source in sources.values():
-        if source.uri:
-            kind = kinds["ingest"]
-            config = validate(kind.config, {"uri": source.uri}, field="params").model_dump(mode="json", by_alias=True)
-            stages.append(
-                GraphStage(
-                    name=source.binding.stage,
-                    kind=kind.name,
-                    service=kind.service,
-                    config=config,
-                    inputs={},
-                    needs=(),
-                    outputs={port: value.type for port, value in kind.outputs.items()},
-                    implied=True,
-                )
-            )
-    return stages
-
-
-def _with_second_judgement(stages: list[GraphStage]) -> list[GraphStage]:
-    """Where `optimize` follows `evaluate`, judge the chosen variant again, before anything uses its model.
-
-    What ships is what was judged: the added stage has the same gate and compares with the variant's source, and what took
-    the optimized model together with a report of the unoptimized one takes the new report instead.
-    """
-    result = list(stages)
-    for optimize in [s for s in stages if s.kind == "optimize"]:
-        source = optimize.inputs.get("model")
-        judged_again = any(s.kind == "evaluate" and _stage_of(s.inputs.get("model")) == optimize.name for s in stages)
-        first = next((s for s in stages if s.kind == "evaluate" and s.inputs.get("model") == source), None)
-        if first is None or judged_again or source is None:
-            continue
-        chosen = Binding(stage=optimize.name, port="model")
-        again = first.model_copy(
-            update={
-                "name": f"{first.name}_{optimize.name}d"
-                if optimize.name == "optimize"
-                else f"{first.name}_{optimize.name}",
-                "inputs": {**first.inputs, "model": chosen, "source": source},
-                "needs": tuple(sorted({*first.needs, first.name, optimize.name})),
-                "implied": True,
-            }
-        )
-        result = [_use_report(s, optimize.name, first.name, again.name) for s in result]
-        result.append(again)
-    return result
-
-
-def _use_report(stage: GraphStage, optimized: str, old: str, new: str) -> GraphStage:
-    uses_variant = any(_stage_of(b) == optimized for b in stage.inputs.values())
-    if not uses_variant or _stage_of(stage.inputs.get("report")) != old:
-        return stage
-    inputs = {**stage.inputs, "report": Binding(stage=new, port="report")}
-    return stage.model_copy(update={"inputs": inputs, "needs": tuple(sorted({*stage.needs, new}))})
-
-
-def _stage_of(binding: Binding | tuple[Binding, ...] | None) -> str:
-    return binding.stage if isinstance(binding, Binding) else ""
-
-
-def _with_endpoint(stages: list[GraphStage]) -> list[GraphStage]:
-    """Tell each evaluation which endpoint's current release it is compared with: that of the pipeline's one deploy stage."""
-    endpoints = {s.endpoint for s in stages if s.effect == "release"}
-    if len(endpoints) != 1:
-        return stages
-    endpoint = next(iter(endpoints))
-    return [s.model_copy(update={"endpoint": endpoint}) if s.kind == "evaluate" else s for s in stages]
+        names.add(stage.name)
 
 
 def _in_order(stages: list[GraphStage]) -> list[GraphStage]:

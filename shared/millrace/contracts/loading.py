@@ -13,7 +13,13 @@ from millrace import errors
 from millrace.contracts.faults import path_of, said
 from millrace.contracts.pipelines import PipelineSpec
 
-MAX_SPEC_BYTES = 4 * 2**20
+MAX_SPEC_BYTES = 2**18
+"""Far more than anyone writes by hand. The parser of YAML 1.2 is pure Python: the densest such file takes seconds."""
+
+MAX_VALUES = 100_000
+"""Of one file, counting what aliases repeat each time: a thousand bytes of them can stand for gigabytes."""
+
+MAX_DEPTH = 64
 
 
 def load_spec_file(path: Path) -> PipelineSpec:
@@ -73,7 +79,7 @@ def parse_yaml(text: str, *, source: str = "") -> Any:
     reader.allow_duplicate_keys = False
     where = source or "The pipeline"
     try:
-        return reader.load(text)
+        tree = reader.load(text)
     except DuplicateKeyError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise errors.InvalidSpec(
@@ -86,9 +92,42 @@ def parse_yaml(text: str, *, source: str = "") -> Any:
             remedy="Check indentation, quotes and colons there.",
         ) from None
     except (YAMLError, ValueError) as error:
+        if "integer string conversion" in str(error):
+            raise errors.InvalidSpec(f"{where} holds a number of thousands of digits.") from None
         raise errors.InvalidSpec(f"{where}: not valid YAML ({str(error).splitlines()[0]}).") from None
     except RecursionError:
-        raise errors.InvalidSpec(f"{where} is nested too deeply to be read.", remedy="Close its brackets.") from None
+        raise _too_deep(where) from None
+    _check_size(tree, where)
+    return tree
+
+
+def _check_size(tree: Any, where: str) -> None:
+    """Refuse a tree that is too large or too deep once its aliases are written out, without writing them out."""
+    sizes: dict[int, int] = {}
+
+    def size(value: Any, depth: int) -> int:
+        if not isinstance(value, (dict, list)):
+            return 1
+        if depth > MAX_DEPTH:  # also what contains itself
+            raise _too_deep(where)
+        if id(value) not in sizes:
+            inner = value.values() if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(size(v, depth + 1) for v in inner)
+        return sizes[id(value)]
+
+    found = size(tree, 1)
+    if found > MAX_VALUES:
+        raise errors.InvalidSpec(
+            f"{where} stands for {found} values, aliases written out; at most {MAX_VALUES} are allowed.",
+            remedy="Keep data in a data file, and name it in the pipeline.",
+        )
+
+
+def _too_deep(where: str) -> errors.InvalidSpec:
+    return errors.InvalidSpec(
+        f"{where} is nested more than {MAX_DEPTH} levels deep.",
+        remedy="Close its brackets; remove what contains itself.",
+    )
 
 
 M = TypeVar("M", bound=BaseModel)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,9 +11,16 @@ from pydantic import ValidationError
 
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.base import canonical_json
+from millrace.contracts.faults import short
 from millrace.contracts.pipelines import Param, PipelineSpec
 
 PREFIX = "$params."
+
+
+def is_param_name(text: str) -> bool:
+    """Whether `$params.NAME`, conditions and the command line can say it, and an implied stage can be named after it."""
+    return re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,49}", text) is not None
 
 
 def resolve_params(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,6 +30,13 @@ def resolve_params(spec: PipelineSpec, given: Mapping[str, Any]) -> dict[str, An
         InvalidSpec: An unknown or missing parameter, or a value of another type.
     """
     check_names(spec, given)
+    for name in spec.params:
+        if not is_param_name(name):
+            raise errors.InvalidSpec(
+                f"{name!r} cannot be a parameter's name.",
+                field=f"params.{name}",
+                remedy="Use letters, digits, _ and -, a letter first, at most 50.",
+            )
     values = {}
     for name, param in spec.params.items():
         value = given.get(name)
@@ -67,12 +83,25 @@ def _checked(name: str, param: Param, value: Any) -> Any:
     if param.type == "dataset":
         return _dataset(field, value)
     if param.type == "json":
-        return value
-    if param.type == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return _json(field, value)
+    if param.type == "float" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**1023:
         return float(value)
     expected = {"string": str, "integer": int, "float": float, "boolean": bool}[param.type]
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-        raise errors.InvalidSpec(f"Expected {_article(param.type)}; found {value!r}.", field=field)
+        raise errors.InvalidSpec(f"Expected {_article(param.type)}; found {short(value)}.", field=field)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise errors.InvalidSpec(f"Expected a finite number; found {value!r}.", field=field)
+    return value
+
+
+def _json(field: str, value: Any) -> Any:
+    try:
+        canonical_json(value)
+    except (TypeError, ValueError, RecursionError):
+        raise errors.InvalidSpec(
+            f"Expected a value that JSON has: a text, a finite number, true, false, a list or a mapping; found {short(value)}.",
+            field=field,
+        ) from None
     return value
 
 

@@ -37,6 +37,8 @@ def _param(value: Any) -> Any:
 class Resources(Contract):
     """What one attempt needs."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     gpu: float = Field(default=0, ge=0, description="Number of GPUs; 0 runs on the CPU.")
     cpu: float = Field(default=1, gt=0, description="Number of cores.")
     memory_bytes: int = Field(default=0, ge=0, description="0: no limit.")
@@ -48,6 +50,8 @@ class Resources(Contract):
 
 class Retry(Contract):
     """How often a task is tried. Only retryable errors are."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     max_attempts: int = Field(default=3, ge=1, le=20)
     backoff_s: float = Field(
