@@ -65,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         _complain(error, as_json="--json" in arguments)
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        if "--json" in arguments:
+            _complain(errors.InvalidInput(error.format_message()), as_json=True)
+        else:
+            error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

@@ -36,26 +36,46 @@ class StageLine:
     total: float = 0.0
     unit: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
+    attempt: str = ""
     rate: float = 0.0
     rate_from: tuple[float, float] = (0.0, 0.0)
     printed: float = 0.0
 
     def hear(self, signal: SignalView, now: float) -> None:
-        """Take in progress; the rate is over what was done since the attempt's first word."""
+        """Take in progress; the rate is over what was done since the attempt's first word.
+
+        Of a stage with many tasks, the tasks are what is counted: their own progress comes from several at once.
+        """
         payload = signal.payload
-        self.done, self.total = float(payload["done"]), float(payload["total"])
-        self.unit, self.values = str(payload.get("unit", "")), payload.get("values", {})
+        self.values = payload.get("values") or {}
+        if self.num_tasks > 1:
+            return
+        self.done, self.total = _number(payload.get("done")), _number(payload.get("total"))
+        self.unit = str(payload.get("unit", ""))
         since, at = self.rate_from
-        if not since or self.done < at:
-            self.rate_from = (now, self.done)
+        if self.attempt != signal.attempt_id or self.done < at:
+            self.attempt, self.rate_from, self.rate = signal.attempt_id, (now, self.done), 0.0
         elif now > since:
             self.rate = (self.done - at) / (now - since)
 
+    def plan(self, num_tasks: int, now: float) -> None:
+        """The stage has so many tasks from now on."""
+        self.num_tasks, self.num_done = num_tasks, 0
+        self.unit, self.rate, self.rate_from = "tasks", 0.0, (now, 0.0)
+
+    def finish_task(self, now: float) -> None:
+        self.num_done += 1
+        self.rate = self.num_done / max(now - self.rate_from[0], 1e-3)
+
+    @property
+    def amount(self) -> tuple[float, float]:
+        """(done, in all), in tasks where there are many, else in the stage's own unit."""
+        return (self.num_done, self.num_tasks) if self.num_tasks > 1 else (self.done, self.total)
+
     @property
     def share(self) -> float:
-        whole = self.num_tasks if self.num_tasks > 1 else self.total
-        part = self.num_done if self.num_tasks > 1 else self.done
-        return min(1.0, part / whole) if whole else 0.0
+        done, total = self.amount
+        return max(0.0, min(1.0, done / total)) if total else 0.0
 
     def details(self) -> str:
         """Rate, time left and values, such as `412 rows/s, 3 s left, loss 0.31`."""
@@ -63,26 +83,24 @@ class StageLine:
         if self.num_tasks > 1:
             parts.append(f"{self.num_done}/{self.num_tasks} tasks")
         if self.rate > 0:
-            parts.append(
-                f"{self.rate:,.0f} {self.unit or 'steps'}/s"
-                if self.rate >= 10
-                else f"{self.rate:.2g} {self.unit or 'steps'}/s"
-            )
-            if self.total > self.done:
-                parts.append(f"{duration((self.total - self.done) / self.rate)} left")
+            done, total = self.amount
+            number = f"{self.rate:,.0f}" if self.rate >= 10 else f"{self.rate:.2g}"
+            parts.append(f"{number} {self.unit or 'steps'}/s")
+            if total > done:
+                parts.append(f"{duration((total - done) / self.rate)} left")
         parts += [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.values.items()]
         return ", ".join(parts)
 
 
 class Board:
-    """The state of the display: folded from events and signals, rendered on demand."""
+    """The state of the display: folded from events and signals, rendered on demand. Times are those of the messages."""
 
     def __init__(self, title: str) -> None:
         self.title = title
         self.stages: dict[str, StageLine] = {}
 
     def hear(self, message: EventView | SignalView) -> None:
-        now = time.monotonic()
+        now = message.time.timestamp()
         if isinstance(message, SignalView):
             line = self.stages.get(message.stage)
             if line is not None and message.kind == "progress":
@@ -95,11 +113,11 @@ class Board:
         if line is None:
             return
         if message.type == "stage.started.v1":
-            line.status, line.began = "running", now
+            self.stages[line.name] = StageLine(line.name, status="running", began=now)
         elif message.type == "stage.planned.v1":
-            line.num_tasks, line.num_done = int(data["num_tasks"]), 0
+            line.plan(int(data["num_tasks"]), now)
         elif message.type == "attempt.succeeded.v1" and data["phase"] == "work":
-            line.num_done += 1
+            line.finish_task(now)
         elif message.type == "stage.finished.v1":
             line.status, line.ended = str(data["status"]), now
 
@@ -117,7 +135,7 @@ class Board:
 def _row(line: StageLine) -> tuple[Any, ...]:
     if line.status == "running":
         bar = ProgressBar(total=1.0, completed=line.share, width=24, pulse=not line.share)
-        elapsed = duration(time.monotonic() - line.began)
+        elapsed = duration(max(0.0, time.time() - line.began))
         return Spinner("dots"), Text(line.name), bar, Text(elapsed), Text(line.details(), style="dim")
     style = STYLES.get(line.status, "dim")
     took = duration(line.ended - line.began) if line.ended and line.began else ""
@@ -128,6 +146,10 @@ def _row(line: StageLine) -> tuple[Any, ...]:
         Text(took),
         Text(""),
     )
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def show(console: Console, title: str, messages: Iterable[EventView | SignalView]) -> None:
@@ -142,7 +164,7 @@ def show(console: Console, title: str, messages: Iterable[EventView | SignalView
 
 
 def _show_plain(console: Console, board: Board, messages: Iterable[EventView | SignalView]) -> None:
-    console.print(board.title, highlight=False)
+    console.print(board.title, highlight=False, markup=False)
     for message in messages:
         board.hear(message)
         line = board.stages.get(
@@ -151,7 +173,7 @@ def _show_plain(console: Console, board: Board, messages: Iterable[EventView | S
         if line is None:
             continue
         if isinstance(message, EventView) and message.type in ("stage.started.v1", "stage.finished.v1"):
-            console.print(board.text(line), highlight=False)
+            console.print(board.text(line), highlight=False, markup=False)
         elif isinstance(message, SignalView) and time.monotonic() - line.printed > PLAIN_EVERY_S and line.details():
             line.printed = time.monotonic()
-            console.print(f"{line.name}: {line.share:.0%}, {line.details()}", highlight=False)
+            console.print(f"{line.name}: {line.share:.0%}, {line.details()}", highlight=False, markup=False)

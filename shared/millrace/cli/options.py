@@ -99,6 +99,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
     """Print rows under their columns, or `empty` where there are none."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     if not rows:
         click.echo(empty)
@@ -107,5 +108,5 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
     for column in columns:
         table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     Console().print(table)

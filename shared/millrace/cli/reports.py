@@ -60,7 +60,7 @@ def _evaluate(summary: Mapping[str, Any]) -> RenderableType:
     for name, metric in summary.get("metrics", {}).items():
         low, high = metric.get("low"), metric.get("high")
         interval = f"{_number(low)} to {_number(high)}" if low is not None else "-"
-        table.add_row(name, _number(metric["value"]), interval)
+        table.add_row(Text(name), _number(metric["value"]), interval)
     parts: list[RenderableType] = [table, Text(f"  on {summary.get('num_rows')} rows of the test split")]
     for rule in summary.get("gate", []):
         line = Text("  gate ")
@@ -130,7 +130,7 @@ def _short(value: Any, limit: int) -> str:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, no_wrap=True)
+        table.add_column(Text(column), no_wrap=True)  # a class's name is no markup
     return table
 
 

@@ -144,7 +144,6 @@ def _follow_json(run: Run) -> int:
 
 
 def _follow_and_report(run: Run, client: Client, name: str) -> int:
-
     from millrace.cli.follow import show
     from millrace.cli.reports import print_report, report_console
     from millrace.client.results import check_succeeded

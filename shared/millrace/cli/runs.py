@@ -97,7 +97,7 @@ def logs(run_id: str, stage: str, as_json: bool) -> int:
 @click.option("--reason", default="", help="Why; it stands in the journal.")
 @json_option
 def cancel(run_id: str, reason: str, as_json: bool) -> int:
-    """End a run. What it released before stays released."""
+    """End a run. What it released before stays released. The exit code is 0 only if it ended cancelled."""
     with open_client() as client:
         run = client.run(run_id)
         run.cancel(reason=reason)
@@ -106,10 +106,11 @@ def cancel(run_id: str, reason: str, as_json: bool) -> int:
         print_json(view)
     else:
         click.echo(f"{view.run_id} {view.status}")
-    return 0
+    return 0 if view.status == "cancelled" else 1
 
 
 def _print_run(view: RunView) -> None:
+    from rich.text import Text
 
     from millrace.cli.reports import print_report, report_console
 
@@ -126,7 +127,8 @@ def _print_run(view: RunView) -> None:
     for stage in view.stages:
         print_report(console, stage)
     if view.error is not None:
-        console.print(f"[red]{view.stage or 'run'}[/red]: {view.error.message} {view.error.remedy}", markup=True)
+        told = Text(view.stage or "run", style="red")
+        console.print(told.append(f": {view.error.message} {view.error.remedy}", style="default"))
 
 
 def _took(view: RunView | StageView) -> str:

@@ -37,13 +37,10 @@ def models(as_json: bool) -> int:
 @json_option
 def endpoints(action: str, name: str, as_json: bool) -> int:
     """List endpoints, or stop one: `millrace endpoints stop NAME`."""
+    if action == "stop" and not name:
+        raise errors.InvalidInput("Which endpoint?", field="NAME", remedy="millrace endpoints stop NAME")
     with open_client() as client:
-        if action == "stop":
-            if not name:
-                raise errors.InvalidInput("Which endpoint?", field="NAME", remedy="millrace endpoints stop NAME")
-            found = [client.endpoint(name).stop()]
-        else:
-            found = client.endpoints()
+        found = [client.endpoint(name).stop()] if action == "stop" else client.endpoints()
     if as_json:
         print_json(found)
         return 0
@@ -126,7 +123,7 @@ def _rows_of(file: Path) -> list[dict[str, Any]]:
     if text.startswith("["):
         return [_checked(row, f"{file} row {number}") for number, row in enumerate(_json(text, str(file)), start=1)]
     return [
-        _object(line, f"{file} line {number}") for number, line in enumerate(text.splitlines(), start=1) if line.strip()
+        _object(line, f"{file} line {number}") for number, line in enumerate(text.split("\n"), start=1) if line.strip()
     ]
 
 

@@ -1,0 +1,178 @@
+"""The command line without a factory: the live view, reports, and what wrong arguments are told."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from millrace.cli.__main__ import COMMANDS, main
+from millrace.cli.follow import Board, show
+from millrace.cli.reports import stage_report
+from millrace.contracts.views import EventView, SignalView, StageView
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def event(type: str, after_s: float = 0.0, **data: Any) -> EventView:
+    return EventView(
+        seq=1, id="e", type=f"{type}.v1", time=START + timedelta(seconds=after_s), source="conductor", data=data
+    )
+
+
+def signal(kind: str, payload: dict[str, Any], *, after_s: float = 0.0, attempt: str = "a1") -> SignalView:
+    return SignalView.model_validate(
+        {
+            "run_id": "r", "stage": "train", "attempt_id": attempt, "kind": kind,
+            "time": START + timedelta(seconds=after_s), "payload": payload,
+        }
+    )  # fmt: skip
+
+
+def progress(done: float, total: float, *, after_s: float, attempt: str = "a1", **values: Any) -> SignalView:
+    payload = {"done": done, "total": total, "unit": "rows", "values": values}
+    return signal("progress", payload, after_s=after_s, attempt=attempt)
+
+
+def heard(*messages: EventView | SignalView) -> Board:
+    board = Board("p  run_1")
+    board.hear(event("run.started", stages=["train", "deploy"]))
+    board.hear(event("stage.started", stage="train"))
+    for message in messages:
+        board.hear(message)
+    return board
+
+
+def shown(messages: Sequence[EventView | SignalView], *, terminal: bool) -> str:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=100, _environ={})
+    show(console, "p [x] run_1", iter(messages))
+    return out.getvalue()
+
+
+def test_rate_and_time_left_are_over_what_the_attempt_has_done() -> None:
+    board = heard(progress(0, 1000, after_s=0), progress(400, 1000, after_s=2, loss=0.31))
+    assert board.stages["train"].details() == "200 rows/s, 3.0 s left, loss 0.31"
+    assert board.stages["train"].share == 0.4
+
+
+def test_a_new_attempt_starts_its_rate_anew() -> None:
+    board = heard(
+        progress(0, 1000, after_s=0), progress(400, 1000, after_s=2), progress(500, 1000, after_s=9, attempt="a2")
+    )
+    assert board.stages["train"].rate == 0.0
+
+
+def test_a_stage_with_many_tasks_counts_tasks_whatever_each_of_them_says() -> None:
+    done = [event("attempt.succeeded", 2.0 + n, stage="train", phase="work") for n in range(3)]
+    mixed = [progress(n % 3, 3, after_s=n, attempt=f"a{n}") for n in range(5)]
+    board = heard(event("stage.planned", 1.0, stage="train", num_tasks=12), *done, *mixed)
+    assert board.stages["train"].details() == "3/12 tasks, 1 tasks/s, 9.0 s left"
+
+
+def test_how_long_a_stage_took_is_told_by_its_events_also_afterwards() -> None:
+    board = heard(event("stage.finished", 61.0, stage="train", status="succeeded"))
+    assert board.text(board.stages["train"]) == "train: succeeded in 1 min 1 s"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        signal("log", {"lines": ["[/red] no markup"], "dropped": 3}),
+        signal("log", {"lines": [], "dropped": 0}),
+        signal("metric", {"name": "loss", "value": 0.1, "step": 1}),
+        signal("progress", {}),
+        signal("progress", {"done": None, "total": "many", "unit": "[/x]", "values": {"[/y]": "[/z]"}}),
+        event("attempt.failed", stage="train", error={}),
+        event("stage.finished", stage="never_heard_of", status="failed"),
+    ],
+)
+def test_no_word_of_a_worker_breaks_the_view(odd: EventView | SignalView, terminal: bool) -> None:
+    messages: Iterator[EventView | SignalView] = iter(
+        [
+            event("run.started", stages=["train"]), event("stage.started", stage="train"), odd,
+            event("stage.finished", 1.0, stage="train", status="failed"),
+        ]
+    )  # fmt: skip
+    text = shown(list(messages), terminal=terminal)
+    assert "p [x] run_1" in text
+    assert "failed" in text
+
+
+def test_a_terminal_shows_a_line_for_every_stage() -> None:
+    text = shown(
+        [
+            event("run.started", stages=["train", "deploy"]), event("stage.started", stage="train"),
+            event("stage.finished", 2.0, stage="train", status="succeeded"),
+            event("stage.finished", 2.0, stage="deploy", status="skipped"),
+        ],
+        terminal=True,
+    )  # fmt: skip
+    last = text.split("p [x] run_1")[-1]
+    assert "✓" in last
+    assert "2.0 s" in last
+    assert "deploy" in last
+    assert "skipped" in last
+
+
+def test_a_class_name_in_brackets_is_no_markup() -> None:
+    summary = {
+        "num_rows": 2,
+        "metrics": {"[/f1]": {"value": 1.0}},
+        "labels": ["[/b]", "c"],
+        "confusion": [[1, 0], [0, 1]],
+    }
+    stage = StageView.model_validate(
+        {"name": "evaluate", "kind": "evaluate", "status": "succeeded", "outputs": {"summary": summary}}
+    )
+    out = io.StringIO()
+    Console(file=out, width=100).print(stage_report(stage))
+    assert "[/b]" in out.getvalue()
+    assert "[/f1]" in out.getvalue()
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: millrace {command}")
+    assert "Options:" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rnu"], "'run'"),
+        (["run"], "Missing argument 'PIPELINE'"),
+        (["run", "nowhere.yaml"], "no pipeline file"),
+        (["run", "p.yaml", "--priority", "1000"], "--priority"),
+        (["plan", "p.yaml", "--nonsense"], "--nonsense"),
+        (["runs", "--status", "asleep"], "asleep"),
+        (["runs", "--label", "team"], "NAME=VALUE"),
+        (["endpoints", "stop"], "Which endpoint?"),
+        (["predict", "e"], "No row was given"),
+        (["predict", "e", "--row", "{"], "Not valid JSON"),
+        (["predict", "e", "--row", "[1]"], "a JSON object"),
+        (["worker"], "SERVICE"),
+        (["init"], "DATA"),
+    ],
+)
+def test_wrong_arguments_are_told_in_words_or_in_json(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.yaml").write_text("api: millrace/v1\nname: p\nstages: {noop: {}}\n")
+    assert main(arguments) == 2
+    said = capsys.readouterr()
+    assert words in said.err
+    assert "Traceback" not in said.err
+    assert main([*arguments, "--json"]) == 2
+    told = json.loads(capsys.readouterr().err)
+    assert told["error"]["code"] in ("invalid_input", "invalid_spec", "not_found")
