@@ -1,4 +1,5 @@
-"""What each conformance suite runs over: here the two brokers that every claim about the bus must hold for."""
+"""What each conformance suite runs over: the brokers that every claim about the bus must hold for, and
+the ledger's databases."""
 
 from __future__ import annotations
 
@@ -24,3 +25,11 @@ def bus(bus_url: str) -> Iterator[Bus]:
     bus = connect(bus_url)
     yield bus
     bus.close()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty ledger's database."""
+    if request.param == "sqlite":
+        return f"sqlite://{tmp_path / 'ledger.sqlite'}"
+    return str(request.getfixturevalue("postgres_database_url"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -69,19 +68,12 @@ class Folder:
         return self.ledger.run("default", run_id).status
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite://{tmp_path / 'ledger.sqlite'}"
-    return str(request.getfixturevalue("postgres_database_url"))
-
-
 @pytest.fixture
-def folders(url: str) -> Iterator[Callable[[], Folder]]:
+def folders(ledger_url: str) -> Iterator[Callable[[], Folder]]:
     made: list[Folder] = []
 
     def make() -> Folder:
-        made.append(Folder(url))
+        made.append(Folder(ledger_url))
         return made[-1]
 
     yield make

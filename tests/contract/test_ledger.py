@@ -20,15 +20,9 @@ from millrace.ledger.endpoints import set_desired
 from millrace.ledger.ledger import Ledger, open_ledger
 from millrace.ledger.migrations import MIGRATIONS, migrate
 from millrace.ledger.state import TaskKey, TaskState
+from servers.postgres import Postgres
 
 MODEL = ArtifactRef(digest="b" * 64, type="model")
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.servers)])
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite://{tmp_path / 'ledger.sqlite'}"
-    return str(request.getfixturevalue("postgres_database_url"))
 
 
 @pytest.fixture
@@ -238,3 +232,30 @@ def test_wrong_credentials_are_named_without_the_password(postgres_url: str) -> 
 def test_an_unreachable_database_is_unavailable() -> None:
     with pytest.raises(errors.Unavailable, match="does not answer"):
         open_ledger("postgresql://u:p@127.0.0.1:1/x")
+
+
+@pytest.mark.servers
+def test_a_dropped_connection_is_opened_again_and_its_work_done_once(postgres: Postgres) -> None:
+    ledger = open_ledger(postgres.new_database())
+    run_id = ledger.submit(submission()).run_id
+    attempts: list[int] = []
+
+    def work(tx: Transaction) -> None:
+        attempts.append(1)
+        journal.append_event(tx, make_event(RunFinished(run_id=run_id, status="failed"), source="t", subject=run_id))
+        if len(attempts) == 1:
+            postgres.close_connections()
+
+    ledger.database.transact(work)
+    assert len(attempts) == 2
+    assert len(ledger.events("default", run_id)) == 1
+    postgres.close_connections()
+    assert ledger.run("default", run_id).run_id == run_id
+    ledger.close()
+
+
+@pytest.mark.servers
+def test_a_database_that_is_not_there_is_named(postgres_url: str) -> None:
+    with pytest.raises(errors.InvalidInput, match='"nowhere" does not exist') as caught:
+        open_ledger(postgres_url.rpartition("/")[0] + "/nowhere")
+    assert caught.value.field == "MILLRACE_DATABASE_URL"

@@ -133,3 +133,20 @@ def test_an_event_of_an_unknown_type_or_shape_is_refused() -> None:
         decode(event.model_copy(update={"type": "run.startd.v1"}))
     with pytest.raises(errors.InvalidInput, match="does not fit"):
         decode(event.model_copy(update={"data": {"run_id": 1}}))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {},
+        {"outputs": OUTPUTS, "result": {"a": 1}},
+        {"result": {"a": 1}},
+        {"phase": "work", "outputs": OUTPUTS},
+        {"plan": MODEL.model_dump(), "num_tasks": 0},
+    ],
+)
+def test_an_attempt_that_succeeds_gives_the_one_answer_of_its_phase(answer: dict[str, Any]) -> None:
+    """Anything else would leave its stage without an end."""
+    event = event_of("attempt.succeeded.v1").model_copy(update={"data": {**ATTEMPT, **answer}})
+    with pytest.raises(errors.InvalidInput, match="does not fit"):
+        decode(event)

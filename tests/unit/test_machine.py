@@ -21,6 +21,7 @@ from millrace.contracts.events import (
     ErrorInfo,
     Holder,
     ReleaseOverdue,
+    ReleaseSuperseded,
     RunFinished,
     RunSubmitted,
     StageOutputs,
@@ -219,6 +220,33 @@ def test_a_release_that_no_server_reports_fails_with_what_to_do() -> None:
     end = advance(run, ReleaseOverdue(run_id=RUN, stage="d"), now=200.0)
     assert end.run.status == "failed"
     assert "millrace serve" in final(end).error.remedy  # type: ignore[union-attr]  # it has one
+
+
+def test_a_release_carries_the_metrics_of_the_report_that_it_was_judged_by() -> None:
+    report = {"report": Binding(stage="again", port="report")}
+    deploy = stage("d", "again", "first", effect="release")
+    deploy = deploy.model_copy(update={"inputs": {**deploy.inputs, **report}})
+    run = submit(run_of(stage("first"), stage("again"), deploy)).run
+    for name, accuracy in (("first", 0.5), ("again", 0.9)):
+        judged = StageOutputs(verdict="passed", metrics={"accuracy": accuracy})
+        run = advance(run, succeeded(name, judged), task=task(name), now=2.0).run
+    proved = advance(run, succeeded("d"), task=task("d"), now=3.0)
+    [release] = [e for e in proved.effects if isinstance(e, Release)]
+    assert release.metrics == {"accuracy": 0.9}
+
+
+def test_a_cancel_while_a_release_waits_for_its_server_changes_nothing() -> None:
+    run = advance(submit(run_of(stage("d", effect="release"))).run, succeeded("d"), task=task("d"), now=2.0).run
+    assert advance(run, CancelRequested(run_id=RUN), now=3.0) == Decision(run)
+
+
+def test_a_release_that_a_stop_replaced_fails_and_names_it() -> None:
+    run = advance(submit(run_of(stage("d", effect="release"))).run, succeeded("d"), task=task("d"), now=2.0).run
+    other = ReleaseSuperseded(run_id=RUN, endpoint="other", generation=2, release=2, by="run_2")
+    assert advance(run, other, now=3.0) == Decision(run)
+    end = advance(run, ReleaseSuperseded(run_id=RUN, endpoint="e", generation=2, release=0), now=3.0)
+    assert end.run.status == "failed"
+    assert "a stop of the endpoint" in final(end).error.message  # type: ignore[union-attr]  # it has one
 
 
 def test_a_yielded_attempt_goes_back_without_counting_as_a_failure() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -241,47 +241,13 @@ class EndpointReported(Contract):
 
 
 AnyEventData = (
-    RunSubmitted
-    | CancelRequested
-    | AttemptStarted
-    | AttemptSucceeded
-    | AttemptFailed
-    | AttemptYielded
-    | AttemptUndeliverable
-    | RunStarted
-    | RunFinished
-    | StageStarted
-    | StagePlanned
-    | StageFinished
-    | EventRefused
-    | ReleaseOverdue
-    | ReleaseSuperseded
-    | EndpointDesired
-    | EndpointReported
-)
+    RunSubmitted | CancelRequested
+    | AttemptStarted | AttemptSucceeded | AttemptFailed | AttemptYielded | AttemptUndeliverable
+    | RunStarted | RunFinished | StageStarted | StagePlanned | StageFinished
+    | EventRefused | ReleaseOverdue | ReleaseSuperseded | EndpointDesired | EndpointReported
+)  # fmt: skip
 
-EVENT_TYPES: dict[str, type[Contract]] = {
-    cls.model_fields["type_"].default: cls
-    for cls in (
-        RunSubmitted,
-        CancelRequested,
-        AttemptStarted,
-        AttemptSucceeded,
-        AttemptFailed,
-        AttemptYielded,
-        AttemptUndeliverable,
-        RunStarted,
-        RunFinished,
-        StageStarted,
-        StagePlanned,
-        StageFinished,
-        EventRefused,
-        ReleaseOverdue,
-        ReleaseSuperseded,
-        EndpointDesired,
-        EndpointReported,
-    )
-}
+EVENT_TYPES: dict[str, type[Contract]] = {cls.model_fields["type_"].default: cls for cls in get_args(AnyEventData)}
 
 
 def make_event(
