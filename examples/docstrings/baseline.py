@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -12,18 +10,8 @@ from sklearn.pipeline import make_union
 
 from examples.comparing import MODEL, Comparison, answers_of, compare_answers, read_split
 
-
-def _words() -> Any:
-    return TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
-
-
-def _words_and_characters() -> Any:
-    return make_union(_words(), TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 5)))
-
-
-FEATURES: dict[str, Callable[[], Any]] = {"words": _words, "words and characters": _words_and_characters}
-STRENGTHS = (10.0, 100.0)
 BASELINE = "tfidf_logistic_regression"
+STRENGTHS = (30.0, 100.0, 300.0, 1000.0)  # with words alone it was behind on the validation splits of seeds 0 to 2
 
 
 def compare(dataset: Path, predictions: Path) -> Comparison:
@@ -34,17 +22,14 @@ def compare(dataset: Path, predictions: Path) -> Comparison:
         predictions: The report's `predictions.parquet`.
     """
     train, validation, test = (read_split(dataset, name) for name in ("train", "validation", "test"))
-    scores: dict[str, float] = {}
-    answers: dict[str, list[str]] = {}
-    for name, make in FEATURES.items():
-        vectorizer = make()
-        rows = vectorizer.fit_transform(train["text"].to_pylist())
-        validation_rows, test_rows = (vectorizer.transform(part["text"].to_pylist()) for part in (validation, test))
-        for strength in STRENGTHS:
-            model = LogisticRegression(C=strength, max_iter=300).fit(rows, train["package"].to_pylist())
-            choice = f"{name}, C = {strength:g}"
-            scores[choice] = float(model.score(validation_rows, validation["package"].to_pylist()))
-            answers[choice] = model.predict(test_rows)
+    vectorizer = make_union(
+        TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2)),
+        TfidfVectorizer(sublinear_tf=True, analyzer="char_wb", ngram_range=(2, 5)),
+    )
+    rows = vectorizer.fit_transform(train["text"].to_pylist())
+    validation_rows, test_rows = (vectorizer.transform(part["text"].to_pylist()) for part in (validation, test))
+    models = {c: LogisticRegression(C=c, max_iter=500).fit(rows, train["package"].to_pylist()) for c in STRENGTHS}
+    scores = {c: float(model.score(validation_rows, validation["package"].to_pylist())) for c, model in models.items()}
     best = max(scores, key=scores.__getitem__)
-    given = {MODEL: answers_of(predictions, test), BASELINE: answers[best]}
-    return compare_answers(test, "package", given, tuned={BASELINE: best})
+    given = {MODEL: answers_of(predictions, test), BASELINE: models[best].predict(test_rows)}
+    return compare_answers(test, "package", given, tuned={BASELINE: f"C = {best:g}"})
