@@ -114,7 +114,7 @@ class Run:
         return Result(self.wait(timeout_s=timeout_s), self._session)
 
     def cancel(self, *, reason: str = "") -> RunView:
-        """Ask the run to stop; it ends `cancelled` once its attempts did. Raises Conflict if it is over."""
+        """Ask the run to stop; it ends `cancelled` once its attempts did. Raises Conflict if it ended otherwise."""
         self._view = self._session.send(calls.cancel_run(self.id, reason=reason))
         return self._view
 

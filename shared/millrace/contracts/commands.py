@@ -21,7 +21,7 @@ class FunctionCode(Contract):
     """Where a `@millrace.stage` function's source is."""
 
     code: ArtifactRef
-    module: str = Field(description="File name in the code artifact, without `.py`.")
+    module: str = Field(description="Dotted name of the module in the code artifact.")
     name: str = Field(description="The function's name in that module.")
 
 
