@@ -16,7 +16,7 @@ FILES = [
     (HEAD + CLEAN + CLEAN, ["line 7", "same key stands twice", "Keep one"]),
     (HEAD + CLEAN + "---\n" + HEAD, ["not valid YAML", "another document"]),
     ("api: !!python/object/apply:os.system ['true']\n", ["line 1", "not valid YAML", "tag"]),
-    ("api: " + "[" * 5000, ["nested too deeply"]),
+    ("api: " + "[" * 5000, ["nested more than 64 levels deep", "Close its brackets"]),
     ("api: millrace/v1\nname: ä\n".encode("latin-1"), ["not UTF-8 text (byte 23)", "Save it as UTF-8"]),
     (b"\x00\x01\x02", ["not valid YAML"]),
     ("stages: {clean: {}}\n", ["name", "required", "Add it"]),
