@@ -212,6 +212,7 @@ def _new_task(run: RunState, effect: AddTasks) -> TaskState:
         service=spec.service,
         resource_class=spec.resources.resource_class,
         priority=run.priority,
+        limit_key=spec.limit.key if spec.limit else "",
     )
 
 

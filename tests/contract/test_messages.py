@@ -43,16 +43,41 @@ OUTPUTS = {
 SAMPLES: dict[str, dict[str, Any]] = {
     "run.submitted.v1": {"run_id": "run_1", "graph": GRAPH.model_dump(mode="json"), "labels": {"team": "a"}},
     "run.cancel_requested.v1": {"run_id": "run_1", "reason": "enough"},
+    "run.pause_requested.v1": {"run_id": "run_1", "reason": "lunch"},
+    "run.resume_requested.v1": {"run_id": "run_1"},
+    "run.retry_requested.v1": {"run_id": "run_1"},
     "attempt.started.v1": {**ATTEMPT, "device": "cpu"},
     "attempt.succeeded.v1": {**ATTEMPT, "outputs": OUTPUTS, "duration_s": 1.5},
     "attempt.failed.v1": {**ATTEMPT, "error": ERROR},
     "attempt.yielded.v1": dict(ATTEMPT),
     "attempt.undeliverable.v1": {**ATTEMPT, "reason": "delivery limit"},
     "run.started.v1": {"run_id": "run_1", "pipeline": "digits", "stages": ["train"]},
+    "run.paused.v1": {"run_id": "run_1", "reason": "lunch"},
+    "run.resumed.v1": {"run_id": "run_1"},
+    "run.retried.v1": {"run_id": "run_1", "stages": ["train"]},
+    "run.admitted.v1": {"run_id": "run_1"},
     "run.finished.v1": {"run_id": "run_1", "status": "failed", "stage": "train", "error": ERROR},
     "stage.started.v1": {"run_id": "run_1", "stage": "train", "kind": "train"},
     "stage.planned.v1": {"run_id": "run_1", "stage": "train", "num_tasks": 8},
     "stage.finished.v1": {"run_id": "run_1", "stage": "train", "status": "succeeded", "outputs": OUTPUTS},
+    "task.died.v1": {
+        "run_id": "run_1",
+        "stage": "train",
+        "phase": "plan",
+        "index": 0,
+        "reason": "poison",
+        "error": ERROR,
+        "workers": ["w"],
+    },
+    "computation.ended.v1": {
+        "run_id": "run_1",
+        "stage": "train",
+        "phase": "plan",
+        "index": 0,
+        "key": "e" * 64,
+        "answer": {"outputs": OUTPUTS},
+        "from_run": "run_0",
+    },
     "event.refused.v1": {"run_id": "run_1", "event_id": "evt_2", "reason": "does not fit its model"},
     "release.overdue.v1": {"run_id": "run_1", "stage": "deploy"},
     "release.superseded.v1": {"run_id": "run_1", "endpoint": "digits", "generation": 3, "release": 2, "by": "run_2"},
@@ -109,6 +134,21 @@ def test_an_event_reads_and_writes_its_golden_file(type_: str) -> None:
     event = event_of(type_)
     assert json.loads(event.to_json()) == golden
     assert decode(Event.model_validate(golden)) == EVENT_TYPES[type_].model_validate(SAMPLES[type_])
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*/*.json")), ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_what_an_older_version_wrote_is_still_read(path: Path) -> None:
+    written = json.loads(path.read_text())
+    if path.stem in EVENT_TYPES:
+        assert decode(Event.model_validate(written)) == EVENT_TYPES[path.stem].model_validate(SAMPLES[path.stem])
+    else:
+        assert type(VALUES[path.stem]).model_validate(written) == VALUES[path.stem]
+
+
+def test_a_message_passes_over_what_a_newer_version_added() -> None:
+    event = event_of("attempt.started.v1")
+    newer = {**event.model_dump(mode="json"), "added": 1, "data": {**event.data, "added": {"deep": True}}}
+    assert decode(Event.model_validate(newer)) == decode(event)
 
 
 @pytest.mark.parametrize("name", sorted(VALUES))

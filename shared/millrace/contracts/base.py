@@ -19,6 +19,15 @@ class Contract(BaseModel):
         return canonical_json(self.model_dump(mode="json", by_alias=True))
 
 
+class Message(Contract):
+    """A contract that processes of two versions exchange: what a newer one added is passed over, not refused.
+
+    A field, once released, keeps its name and meaning; a new one has a default. Anything else is a new version.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+
 def canonical_json(value: Any) -> str:
     """Encode a JSON-compatible value so that equal values give equal text.
 

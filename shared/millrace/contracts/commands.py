@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, JsonValue
 
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType
-from millrace.contracts.base import Contract
+from millrace.contracts.base import Contract, Message
 from millrace.contracts.ids import DEFAULT_TENANT
 
 Phase = Literal["plan", "work", "merge"]
@@ -32,7 +32,7 @@ class Foreach(Contract):
     shards_of: str = Field(default="", description="An input port's name; empty: the items.")
 
 
-class ExecuteAttempt(Contract):
+class ExecuteAttempt(Message):
     """Execute one attempt of one task."""
 
     version: Literal[1] = 1
@@ -64,6 +64,9 @@ class ExecuteAttempt(Contract):
     )
     cpu: float = Field(default=1, gt=0, description="Cores that the stage asks for; its child may use as many threads.")
     timeout_s: float | None = Field(default=None, gt=0, description="Hard limit of one attempt.")
+    soft_timeout_s: float | None = Field(
+        default=None, gt=0, description="When the attempt is asked to save a checkpoint and stop."
+    )
     trace: dict[str, str] = Field(default_factory=dict, description="W3C trace context headers.")
 
 

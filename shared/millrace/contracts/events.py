@@ -9,14 +9,16 @@ from pydantic import Field, model_validator
 
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
-from millrace.contracts.base import Contract
+from millrace.contracts.base import Contract, Message
+from millrace.contracts.commands import Phase
 from millrace.contracts.ids import DEFAULT_TENANT, new_id
 from millrace.contracts.pipelines import Graph, RunStatus
 
 Verdict = Literal["passed", "failed", "inconclusive"]
+CacheUse = Literal["use", "refresh", "off"]
 
 
-class Event(Contract):
+class Event(Message):
     """A CloudEvents 1.0 envelope. `type` is also the routing key."""
 
     specversion: Literal["1.0"] = "1.0"
@@ -31,7 +33,7 @@ class Event(Contract):
     traceparent: str = ""
 
 
-class Holder(Contract):
+class Holder(Message):
     """Who works on an attempt: the first journalled `attempt.started` binds it."""
 
     attempt_id: str
@@ -40,7 +42,7 @@ class Holder(Contract):
     worker: str
 
 
-class ErrorInfo(Contract):
+class ErrorInfo(Message):
     """A failure as users see it."""
 
     code: str
@@ -48,9 +50,10 @@ class ErrorInfo(Contract):
     remedy: str = ""
     field: str = ""
     retryable: bool = False
+    digest: str = Field(default="", description="The blob that was missing or corrupt, if one was.")
 
 
-class StageOutputs(Contract):
+class StageOutputs(Message):
     """What a stage made: artifacts by port, and a small summary that people read."""
 
     artifacts: dict[str, ArtifactRef] = Field(default_factory=dict)
@@ -67,7 +70,15 @@ class StageOutputs(Contract):
 # --- what clients and the gateway ask, through the inbox -------------------------------------------------------------
 
 
-class RunSubmitted(Contract):
+class Origin(Message):
+    """Why a run is there, if not because somebody asked for just it."""
+
+    kind: Literal["trigger", "rerun", "replay"]
+    of: str = Field(description="The trigger's or the run's id.")
+    at: str = Field(default="", description="A trigger's scheduled instant, or the digest of the objects it saw.")
+
+
+class RunSubmitted(Message):
     type_: Literal["run.submitted.v1"] = Field(default="run.submitted.v1", exclude=True)
     run_id: str
     graph: Graph
@@ -76,28 +87,54 @@ class RunSubmitted(Contract):
     priority: int = Field(default=0, ge=-100, le=100)
     idempotency_key: str = ""
     trace: dict[str, str] = Field(default_factory=dict)
+    spec: dict[str, Any] = Field(default_factory=dict, description="The pipeline as written, for a re-run with changes.")
+    cache: CacheUse = Field(default="use", description="`refresh` writes only; `off` neither reads nor writes.")
+    origin: Origin | None = None
 
 
-class CancelRequested(Contract):
+class CancelRequested(Message):
     type_: Literal["run.cancel_requested.v1"] = Field(default="run.cancel_requested.v1", exclude=True)
     run_id: str
     reason: str = ""
 
 
+class PauseRequested(Message):
+    """Start nothing more of the run; what runs saves a checkpoint and is handed back."""
+
+    type_: Literal["run.pause_requested.v1"] = Field(default="run.pause_requested.v1", exclude=True)
+    run_id: str
+    reason: str = ""
+
+
+class ResumeRequested(Message):
+    type_: Literal["run.resume_requested.v1"] = Field(default="run.resume_requested.v1", exclude=True)
+    run_id: str
+
+
+class RetryRequested(Message):
+    """Go on with a run that failed, was rejected or cancelled, from the stages that did not succeed."""
+
+    type_: Literal["run.retry_requested.v1"] = Field(default="run.retry_requested.v1", exclude=True)
+    run_id: str
+
+
 # --- what workers say ------------------------------------------------------------------------------------------------
 
 
-class AttemptEvent(Contract):
+class AttemptEvent(Message):
     run_id: str
     stage: str
-    phase: Literal["plan", "work", "merge"]
+    phase: Phase
     index: int = Field(ge=0)
     round: int = Field(default=0, ge=0)
     holder: Holder
 
 
 class AttemptStarted(AttemptEvent):
+    """Whoever says so first holds the attempt. A short attempt says only how it ended, which binds it as well."""
+
     type_: Literal["attempt.started.v1"] = Field(default="attempt.started.v1", exclude=True)
+    asks: bool = Field(default=False, description="It was delivered before, and waits for `hold` before it works.")
     device: str = "cpu"
     code_digest: str = ""
 
@@ -113,6 +150,8 @@ class AttemptSucceeded(AttemptEvent):
     logs: ArtifactRef | None = None
     duration_s: float = Field(default=0, ge=0)
     peak_memory_bytes: int = Field(default=0, ge=0)
+    device: str = "cpu"
+    code_digest: str = ""
 
     @model_validator(mode="after")
     def _one_answer(self) -> AttemptSucceeded:
@@ -148,14 +187,40 @@ class AttemptUndeliverable(AttemptEvent):
 # --- what the conductor decides --------------------------------------------------------------------------------------
 
 
-class RunStarted(Contract):
+class RunStarted(Message):
     type_: Literal["run.started.v1"] = Field(default="run.started.v1", exclude=True)
     run_id: str
     pipeline: str
     stages: tuple[str, ...]
 
 
-class RunFinished(Contract):
+class RunPaused(Message):
+    type_: Literal["run.paused.v1"] = Field(default="run.paused.v1", exclude=True)
+    run_id: str
+    reason: str = ""
+
+
+class RunResumed(Message):
+    type_: Literal["run.resumed.v1"] = Field(default="run.resumed.v1", exclude=True)
+    run_id: str
+
+
+class RunRetried(Message):
+    """A run that had ended goes on."""
+
+    type_: Literal["run.retried.v1"] = Field(default="run.retried.v1", exclude=True)
+    run_id: str
+    stages: tuple[str, ...] = Field(description="Those that begin again.")
+
+
+class RunAdmitted(Message):
+    """A word of the conductor's own: a run that waited for others of its pipeline may start."""
+
+    type_: Literal["run.admitted.v1"] = Field(default="run.admitted.v1", exclude=True)
+    run_id: str
+
+
+class RunFinished(Message):
     type_: Literal["run.finished.v1"] = Field(default="run.finished.v1", exclude=True)
     run_id: str
     status: RunStatus
@@ -163,14 +228,14 @@ class RunFinished(Contract):
     error: ErrorInfo | None = None
 
 
-class StageStarted(Contract):
+class StageStarted(Message):
     type_: Literal["stage.started.v1"] = Field(default="stage.started.v1", exclude=True)
     run_id: str
     stage: str
     kind: str
 
 
-class StagePlanned(Contract):
+class StagePlanned(Message):
     type_: Literal["stage.planned.v1"] = Field(default="stage.planned.v1", exclude=True)
     run_id: str
     stage: str
@@ -178,16 +243,45 @@ class StagePlanned(Contract):
     num_tasks: int
 
 
-class StageFinished(Contract):
+class StageFinished(Message):
     type_: Literal["stage.finished.v1"] = Field(default="stage.finished.v1", exclude=True)
     run_id: str
     stage: str
     status: Literal["succeeded", "failed", "skipped", "cancelled", "rejected"]
     outputs: StageOutputs | None = None
     error: ErrorInfo | None = None
+    cached: bool = Field(default=False, description="Nothing of it was computed in this run.")
 
 
-class EventRefused(Contract):
+class TaskDied(Message):
+    """A task was set aside after its last attempt: it kills its workers, or cannot be delivered."""
+
+    type_: Literal["task.died.v1"] = Field(default="task.died.v1", exclude=True)
+    run_id: str
+    stage: str
+    phase: Phase
+    round: int = 0
+    index: int
+    reason: Literal["poison", "undeliverable"]
+    error: ErrorInfo
+    workers: tuple[str, ...] = Field(default=(), description="Who held its latest attempts, at most ten.")
+
+
+class ComputationEnded(Message):
+    """A word of the conductor's own to a task that waited for an identical one: its answer, or that it must compute."""
+
+    type_: Literal["computation.ended.v1"] = Field(default="computation.ended.v1", exclude=True)
+    run_id: str
+    stage: str
+    phase: Phase
+    round: int = 0
+    index: int
+    key: str = Field(description="The cache key.")
+    answer: dict[str, Any] | None = Field(default=None, description="Fields of AttemptSucceeded; None: compute.")
+    from_run: str = ""
+
+
+class EventRefused(Message):
     """An event that nobody could apply: its run cannot go on by itself."""
 
     type_: Literal["event.refused.v1"] = Field(default="event.refused.v1", exclude=True)
@@ -196,7 +290,7 @@ class EventRefused(Contract):
     reason: str
 
 
-class ReleaseOverdue(Contract):
+class ReleaseOverdue(Message):
     """A timer of the conductor's own: nobody reported the release in time."""
 
     type_: Literal["release.overdue.v1"] = Field(default="release.overdue.v1", exclude=True)
@@ -204,7 +298,7 @@ class ReleaseOverdue(Contract):
     stage: str
 
 
-class ReleaseSuperseded(Contract):
+class ReleaseSuperseded(Message):
     """A newer generation of the endpoint came before any server reported this run's release: none will."""
 
     type_: Literal["release.superseded.v1"] = Field(default="release.superseded.v1", exclude=True)
@@ -215,7 +309,7 @@ class ReleaseSuperseded(Contract):
     by: str = Field(default="", description="The run that released it, if one did.")
 
 
-class EndpointDesired(Contract):
+class EndpointDesired(Message):
     """Where an endpoint should be. Servers reconcile and ignore older generations."""
 
     type_: Literal["endpoint.desired.v1"] = Field(default="endpoint.desired.v1", exclude=True)
@@ -229,7 +323,7 @@ class EndpointDesired(Contract):
 # --- what model servers say ------------------------------------------------------------------------------------------
 
 
-class EndpointReported(Contract):
+class EndpointReported(Message):
     type_: Literal["endpoint.reported.v1"] = Field(default="endpoint.reported.v1", exclude=True)
     name: str
     generation: int
@@ -241,9 +335,10 @@ class EndpointReported(Contract):
 
 
 AnyEventData = (
-    RunSubmitted | CancelRequested
+    RunSubmitted | CancelRequested | PauseRequested | ResumeRequested | RetryRequested
     | AttemptStarted | AttemptSucceeded | AttemptFailed | AttemptYielded | AttemptUndeliverable
-    | RunStarted | RunFinished | StageStarted | StagePlanned | StageFinished
+    | RunStarted | RunPaused | RunResumed | RunRetried | RunAdmitted | RunFinished
+    | StageStarted | StagePlanned | StageFinished | TaskDied | ComputationEnded
     | EventRefused | ReleaseOverdue | ReleaseSuperseded | EndpointDesired | EndpointReported
 )  # fmt: skip
 

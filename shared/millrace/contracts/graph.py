@@ -77,6 +77,7 @@ def expand(
         spec_digest=digest_of(spec.model_dump(mode="json", by_alias=True)),
         stages=tuple(_in_order(stages)),
         seed=seed,
+        max_runs=spec.max_runs,
     )
 
 
@@ -165,6 +166,8 @@ def _graph_stage(
         resources=stage.resources,
         retry=stage.retry,
         timeout_s=stage.timeout_s,
+        soft_timeout_s=stage.soft_timeout_s,
+        limit=stage.limit,
         cache=stage.cache,
         env=stage.env,
         effect=kind.effect,

@@ -12,7 +12,7 @@ from millrace.contracts.commands import Foreach, FunctionCode, ResourceClass
 from millrace.contracts.ids import DEFAULT_TENANT, Name
 from millrace.contracts.stages import Effect, Port
 
-RunStatus = Literal["queued", "running", "succeeded", "failed", "rejected", "cancelled"]
+RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "rejected", "cancelled"]
 StageStatus = Literal["pending", "running", "succeeded", "failed", "rejected", "skipped", "cancelled"]
 
 ParamType = Literal["dataset", "string", "integer", "float", "boolean", "json"]
@@ -55,8 +55,21 @@ class Retry(Contract):
 
     max_attempts: int = Field(default=3, ge=1, le=20)
     backoff_s: float = Field(
-        default=1.0, ge=0, le=3600, description="Wait before the second attempt; doubles each time."
+        default=1.0, ge=0, le=3600, description="Wait before the second attempt; doubles each time, with jitter."
     )
+    max_losses: int = Field(
+        default=5, ge=1, le=100, description="Attempts that may be lost with their child or worker; then the task is poison."
+    )
+    max_outages: int = Field(
+        default=20, ge=1, le=1000, description="Attempts that a broker or store that does not answer may cost."
+    )
+
+
+class Limit(Contract):
+    """How many tasks at once may hold a key, in all runs of the tenant, such as `gpu:0` or `warehouse`."""
+
+    key: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")
+    max: int = Field(ge=1, le=100_000)
 
 
 class FunctionSpec(Contract):
@@ -90,7 +103,11 @@ class StageSpec(Contract):
     )
     resources: Resources = Resources()
     retry: Retry = Retry()
-    timeout_s: float | None = Field(default=None, gt=0)
+    timeout_s: float | None = Field(default=None, gt=0, description="Hard limit of one attempt.")
+    soft_timeout_s: float | None = Field(
+        default=None, gt=0, description="When an attempt is asked to save a checkpoint and stop; another goes on from it."
+    )
+    limit: Limit | None = Field(default=None, description="`{key: gpu:0, max: 1}`: at most so many tasks at once.")
     cache: bool = True
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables of the child.")
     function: FunctionSpec | None = None
@@ -107,6 +124,7 @@ class PipelineSpec(Contract):
     description: str = ""
     params: dict[str, Annotated[Param, BeforeValidator(_param)]] = Field(default_factory=dict)
     triggers: tuple[dict[str, JsonValue], ...] = Field(default=(), description="What starts a run by itself.")
+    max_runs: int | None = Field(default=None, ge=1, description="At most so many of its runs at once; others wait.")
     stages: dict[str, StageSpec] = Field(
         min_length=1, description="In order; a stage may use any earlier or later one, cycles refused."
     )
@@ -135,6 +153,8 @@ class GraphStage(Contract):
     resources: Resources = Resources()
     retry: Retry = Retry()
     timeout_s: float | None = None
+    soft_timeout_s: float | None = None
+    limit: Limit | None = None
     cache: bool = True
     env: dict[str, str] = Field(default_factory=dict)
     effect: Effect = "none"
@@ -154,3 +174,4 @@ class Graph(Contract):
     spec_digest: str
     stages: tuple[GraphStage, ...] = Field(description="In topological order.")
     seed: int = 0
+    max_runs: int | None = None

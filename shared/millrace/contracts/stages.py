@@ -48,6 +48,8 @@ class StageKind:
         inputs, outputs: Ports by name. The first output is the main one.
         bytes: `deterministic` if equal inputs give equal bytes on equal CPUs, `measured` if timings are in the result.
         effect: `release` if accepting its success advances an endpoint.
+        cacheable: Whether equal code, config and inputs mean an equal result: not where it looks at the world outside.
+        device_independent: Whether what was computed on one class of device may be taken for what another would compute.
         preload: Modules that the warm zygote imports before it forks children.
     """
 
@@ -60,6 +62,8 @@ class StageKind:
     outputs: Mapping[str, Port]
     bytes: Literal["deterministic", "measured"] = "deterministic"
     effect: Effect = "none"
+    cacheable: bool = True
+    device_independent: bool = False
     preload: tuple[str, ...] = ()
     required_fields: tuple[str, ...] = field(default=())
 

@@ -60,6 +60,54 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             run_id TEXT NOT NULL, metrics TEXT NOT NULL, released_at DOUBLE PRECISION NOT NULL,
             PRIMARY KEY (tenant, endpoint, release_number))""",
     ),
+    (
+        # runs that pause, repeat, wait for each other, or come from a trigger
+        "ALTER TABLE runs ADD COLUMN spec TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE runs ADD COLUMN cache TEXT NOT NULL DEFAULT 'use'",
+        "ALTER TABLE runs ADD COLUMN origin TEXT",
+        "CREATE INDEX runs_open ON runs (tenant, pipeline, status, run_id) WHERE status IN ('queued', 'running', 'paused')",
+        # tasks: what they lost, what they wait for, and lanes of pending ones
+        "ALTER TABLE tasks ADD COLUMN losses INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE tasks ADD COLUMN outages INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE tasks ADD COLUMN limit_key TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE tasks ADD COLUMN cache_key TEXT NOT NULL DEFAULT ''",
+        """CREATE INDEX tasks_lanes ON tasks (service, resource_class, tenant, limit_key, priority DESC, run_id, stage, round,
+            phase, idx) WHERE status = 'pending'""",
+        "CREATE TABLE limits (tenant TEXT NOT NULL, key TEXT NOT NULL, max INTEGER NOT NULL, PRIMARY KEY (tenant, key))",
+        """CREATE TABLE dead_letters (
+            id TEXT PRIMARY KEY, tenant TEXT NOT NULL, run_id TEXT NOT NULL, stage TEXT NOT NULL, reason TEXT NOT NULL,
+            evidence TEXT NOT NULL, died_at DOUBLE PRECISION NOT NULL)""",
+        "ALTER TABLE workers ADD COLUMN code TEXT NOT NULL DEFAULT '{}'",
+        # what was computed, what is being computed, and who waits for it
+        """CREATE TABLE cache (
+            cache_key TEXT PRIMARY KEY, tenant TEXT NOT NULL, pipeline TEXT NOT NULL, stage TEXT NOT NULL, kind TEXT NOT NULL,
+            phase TEXT NOT NULL, idx INTEGER NOT NULL, fields TEXT NOT NULL, answer TEXT NOT NULL, run_id TEXT NOT NULL,
+            created_at DOUBLE PRECISION NOT NULL, used_at DOUBLE PRECISION NOT NULL)""",
+        "CREATE INDEX cache_by_stage ON cache (tenant, pipeline, stage, phase, idx, created_at)",
+        "CREATE INDEX cache_by_use ON cache (used_at)",
+        """CREATE TABLE computations (
+            cache_key TEXT NOT NULL, run_id TEXT NOT NULL, stage TEXT NOT NULL, round INTEGER NOT NULL, phase TEXT NOT NULL,
+            idx INTEGER NOT NULL, is_leader INTEGER NOT NULL, joined_at DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (cache_key, run_id, stage, round, phase, idx))""",
+        "CREATE INDEX computations_by_run ON computations (run_id)",
+        # which artifact a stage read and wrote
+        """CREATE TABLE artifact_uses (
+            digest TEXT NOT NULL, run_id TEXT NOT NULL, stage TEXT NOT NULL, port TEXT NOT NULL, is_output INTEGER NOT NULL,
+            tenant TEXT NOT NULL, PRIMARY KEY (digest, run_id, stage, port, is_output))""",
+        "CREATE INDEX artifact_uses_by_run ON artifact_uses (run_id)",
+        # pipelines that are kept, and what starts them
+        """CREATE TABLE pipelines (
+            tenant TEXT NOT NULL, name TEXT NOT NULL, version TEXT NOT NULL, spec TEXT NOT NULL, params TEXT NOT NULL,
+            applied_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (tenant, name))""",
+        """CREATE TABLE triggers (
+            trigger_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, pipeline TEXT NOT NULL, spec TEXT NOT NULL, state TEXT NOT NULL,
+            is_paused INTEGER NOT NULL, next_at DOUBLE PRECISION, error TEXT NOT NULL)""",
+        "CREATE INDEX triggers_due ON triggers (next_at)",
+        # garbage collection: one row a tenant
+        """CREATE TABLE collections (
+            tenant TEXT PRIMARY KEY, phase TEXT NOT NULL, cursor_key TEXT NOT NULL, state TEXT NOT NULL,
+            started_at DOUBLE PRECISION NOT NULL, finished_at DOUBLE PRECISION)""",
+    ),
 )
 
 

@@ -12,10 +12,13 @@ from millrace.contracts.events import ErrorInfo, StageOutputs
 from millrace.contracts.pipelines import Graph, RunStatus, StageStatus
 
 StagePhase = Literal["plan", "work", "merge", "release"]
-TaskStatus = Literal["pending", "dispatched", "running", "succeeded", "failed", "cancelled"]
+TaskStatus = Literal[
+    "pending", "paused", "subscribed", "dispatched", "running", "succeeded", "failed", "cancelled"
+]  # fmt: skip
 
 FINAL_RUN: frozenset[str] = frozenset({"succeeded", "failed", "rejected", "cancelled"})
-OPEN_TASK: frozenset[str] = frozenset({"pending", "dispatched", "running"})
+OPEN_TASK: frozenset[str] = frozenset({"pending", "paused", "subscribed", "dispatched", "running"})
+"""Of a `subscribed` task an identical one is being computed, perhaps in another run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,13 @@ class TaskKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """One task: its current fence, and the holder that the first `attempt.started` bound."""
+    """One task: its current fence, and the holder that the first `attempt.started` bound.
+
+    Attributes:
+        failures, losses, outages: Attempts that ended by an error, with their child or worker, or for want of a server.
+        limit_key: Of the limit that it counts against; empty: none.
+        cache_key: What it computes; empty: not known yet, or not cached.
+    """
 
     key: TaskKey
     tenant: str
@@ -81,8 +90,12 @@ class TaskState:
     status: TaskStatus = "pending"
     fence: int = 0
     failures: int = 0
+    losses: int = 0
+    outages: int = 0
     nonce: str = ""
     worker: str = ""
     ready_at: float = 0.0
     dispatched_at: float | None = None
     result: dict[str, Any] | None = None
+    limit_key: str = ""
+    cache_key: str = ""

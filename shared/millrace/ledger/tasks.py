@@ -11,8 +11,8 @@ from millrace.ledger.state import TaskKey, TaskState
 
 _KEY = ("run_id", "stage", "round", "phase", "idx")
 _VALUES = (
-    "tenant", "service", "resource_class", "priority", "status", "fence", "failures", "nonce", "worker", "ready_at",
-    "dispatched_at", "result",
+    "tenant", "service", "resource_class", "priority", "status", "fence", "failures", "losses", "outages", "nonce", "worker",
+    "ready_at", "dispatched_at", "limit_key", "cache_key", "result",
 )  # fmt: skip
 _COLUMNS = ", ".join((*_KEY, *_VALUES))
 _IS_KEY = " AND ".join(f"{c} = ?" for c in _KEY)
@@ -38,11 +38,11 @@ def add_tasks(tx: Transaction, like: TaskState, *, count: int) -> None:
     tx.run(
         "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)"
         " INSERT INTO tasks (run_id, stage, round, phase, idx, tenant, service, resource_class, priority, status, fence,"
-        " failures, nonce, worker, ready_at)"
-        " SELECT ?, ?, ?, ?, n, ?, ?, ?, ?, 'pending', 0, 0, '', '', 0 FROM numbers WHERE n < ?"
+        " failures, nonce, worker, ready_at, limit_key)"
+        " SELECT ?, ?, ?, ?, n, ?, ?, ?, ?, 'pending', 0, 0, '', '', 0, ? FROM numbers WHERE n < ?"
         " ON CONFLICT (run_id, stage, round, phase, idx) DO NOTHING",
         (count, key.run_id, key.stage, key.round, key.phase, like.tenant, like.service, like.resource_class, like.priority,
-         count),
+         like.limit_key, count),
     )  # fmt: skip
 
 
