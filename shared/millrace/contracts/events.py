@@ -87,7 +87,9 @@ class RunSubmitted(Message):
     priority: int = Field(default=0, ge=-100, le=100)
     idempotency_key: str = ""
     trace: dict[str, str] = Field(default_factory=dict)
-    spec: dict[str, Any] = Field(default_factory=dict, description="The pipeline as written, for a re-run with changes.")
+    spec: dict[str, Any] = Field(
+        default_factory=dict, description="The pipeline as written, for a re-run with changes."
+    )
     cache: CacheUse = Field(default="use", description="`refresh` writes only; `off` neither reads nor writes.")
     origin: Origin | None = None
 

@@ -58,7 +58,10 @@ class Retry(Contract):
         default=1.0, ge=0, le=3600, description="Wait before the second attempt; doubles each time, with jitter."
     )
     max_losses: int = Field(
-        default=5, ge=1, le=100, description="Attempts that may be lost with their child or worker; then the task is poison."
+        default=5,
+        ge=1,
+        le=100,
+        description="Attempts that may be lost with their child or worker; then the task is poison.",
     )
     max_outages: int = Field(
         default=20, ge=1, le=1000, description="Attempts that a broker or store that does not answer may cost."
@@ -105,7 +108,9 @@ class StageSpec(Contract):
     retry: Retry = Retry()
     timeout_s: float | None = Field(default=None, gt=0, description="Hard limit of one attempt.")
     soft_timeout_s: float | None = Field(
-        default=None, gt=0, description="When an attempt is asked to save a checkpoint and stop; another goes on from it."
+        default=None,
+        gt=0,
+        description="When an attempt is asked to save a checkpoint and stop; another goes on from it.",
     )
     limit: Limit | None = Field(default=None, description="`{key: gpu:0, max: 1}`: at most so many tasks at once.")
     cache: bool = True
