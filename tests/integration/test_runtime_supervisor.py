@@ -17,6 +17,7 @@ import pytest
 from millrace import errors
 from millrace.runtime.factory import factory_lock, find_factory
 from millrace.runtime.rotation import RotatingLog
+from millrace.runtime.supervisor import MAX_EARLY_DEATHS
 from probes.worker import is_alive
 
 SUPERVISOR = """
@@ -72,6 +73,15 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
         wait_for(lambda: len(pids(noted)) == 1)
         os.kill(pids(noted)[0], signal.SIGKILL)
         wait_for(lambda: len(pids(noted)) == 2)
+
+
+def test_who_is_killed_again_and_again_is_started_every_time(tmp_path: Path) -> None:
+    noted = tmp_path / "pids"
+    with supervised(tmp_path, a=SLEEP.format(path=str(noted))) as supervisor:
+        for kills in range(MAX_EARLY_DEATHS + 1):
+            wait_for(lambda kills=kills: len(pids(noted)) == kills + 1)  # type: ignore[misc]  # bound at once
+            os.kill(pids(noted)[-1], signal.SIGKILL)
+        assert supervisor.poll() is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -37,6 +37,9 @@ STEADY_S = 30.0
 MAX_EARLY_DEATHS = 5
 """A process that dies so often before it ever was steady has a fault that a restart does not cure."""
 
+KILLED_PAUSE_S = 2.0
+"""Whoever was killed from outside has no fault of its own: it is restarted at once, then within so long, for ever."""
+
 STOP_S = 40.0
 """How long processes may take to end after SIGTERM: a worker's grace, and what follows it."""
 
@@ -66,6 +69,7 @@ class _Running:
     started_at: float = 0.0
     start_at: float = 0.0
     early_deaths: int = 0
+    early_kills: int = 0
 
 
 def service_process(name: str, *arguments: str, env: Mapping[str, str] | None = None, label: str = "") -> ProcessSpec:
@@ -111,6 +115,7 @@ class Supervisor:
         self._stop_s = stop_s
         self._specs = list(processes)
         self._num_signals = 0
+        self._began_at = time.monotonic()
         self._woken, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self._selector = selectors.DefaultSelector()
@@ -190,8 +195,17 @@ class Supervisor:
         code = each.process.returncode
         self._forward(each, each.process.stdout)
         each.process, was_steady = None, now - each.started_at >= STEADY_S
-        each.early_deaths = 0 if was_steady else each.early_deaths + 1
         log.warning("process_died", process=each.spec.name, returncode=code)
+        if was_steady:
+            each.early_deaths = each.early_kills = 0
+        if code == -signal.SIGKILL:
+            each.start_at = now + min(KILLED_PAUSE_S, BACKOFF_S[0] * each.early_kills)
+            each.early_kills += 1
+            return
+        if code == errors.Unavailable.exit_code and now - self._began_at >= STEADY_S:
+            each.start_at = now + KILLED_PAUSE_S  # a server is down that was there: it comes back
+            return
+        each.early_deaths += not was_steady
         # 2 and 3 say that settings or credentials are wrong (see errors.py): the same settings give the same end.
         if (
             code in (errors.InvalidInput.exit_code, errors.Unauthorized.exit_code)
