@@ -12,6 +12,7 @@ MillraceError
 ├── ResourceExhausted       memory, disk or device memory ran out
 ├── Corrupt                 bytes differ from their digest (retryable: another read may help)
 ├── StageFailed             a stage's own code raised
+├── TimedOut                an attempt took longer than its stage's time limit (retryable)
 ├── RunFailed               what a caller who waits for a run receives
 └── WorkerLost              the child or its worker died without a word (retryable)
 """
@@ -106,6 +107,11 @@ class Corrupt(MillraceError):
 
 class StageFailed(MillraceError):
     code = "stage_failed"
+
+
+class TimedOut(MillraceError):
+    code = "timed_out"
+    retryable = True
 
 
 class WorkerLost(MillraceError):
