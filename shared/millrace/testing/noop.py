@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from millrace.contracts.stages import Port, StageConfig, StageKind
 from millrace.runtime.stage import Context, Inputs, Results, outputs
 
 SLICE_S = 0.05
+HOG_S = 60
 
 
 class NoopConfig(StageConfig):
@@ -22,6 +24,7 @@ class NoopConfig(StageConfig):
     sleep_s: float = Field(default=0.0, ge=0, description="How long each task takes.")
     num_tasks: int = Field(default=1, ge=1, description="How many tasks its plan has.")
     fail: str = Field(default="", description="Message of the error that it raises; empty: none.")
+    hog: bool = Field(default=False, description="Whether it holds the interpreter's lock while it waits, as C code may.")
     metric: float = Field(default=0.0, description="Reported as the metric `value`.")
 
 
@@ -46,7 +49,10 @@ def work(context: Context, config: NoopConfig, inputs: Inputs, task: dict[str, A
     end = time.monotonic() + config.sleep_s
     while (left := end - time.monotonic()) > 0:
         context.progress(config.sleep_s - left, config.sleep_s, unit="s")
-        time.sleep(min(left, SLICE_S))
+        if config.hog:
+            ctypes.PyDLL(None).sleep(max(1, min(int(left), HOG_S)))  # PyDLL keeps the lock
+        else:
+            time.sleep(min(left, SLICE_S))
     return {"number": task["number"]}
 
 
