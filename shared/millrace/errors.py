@@ -6,6 +6,7 @@ MillraceError
 │   ├── InvalidData         a data set, a row, a label
 │   └── NotFound            a run, model, artifact, endpoint or stage kind by that name
 ├── Conflict                the state does not allow this (already finished, name taken, digest differs)
+│   └── Stale               another holder has this attempt's task: whatever it does now is refused
 ├── Unauthorized            credentials are missing or were refused
 ├── Unavailable             a broker, store, database or server did not answer (retryable)
 │   └── DeadlineExceeded    something took longer than its limit (retryable)
@@ -74,6 +75,10 @@ class NotFound(InvalidInput):
 class Conflict(MillraceError):
     code = "conflict"
     http_status = 409
+
+
+class Stale(Conflict):
+    code = "stale"
 
 
 class Unauthorized(MillraceError):

@@ -8,6 +8,7 @@ import mimetypes
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import structlog
 from pydantic import SecretStr
 
 from millrace import errors
+from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.stages import installed_kinds
 from millrace.errors import to_payload
@@ -24,8 +26,9 @@ from millrace.runtime import phases, telemetry
 from millrace.runtime.channel import Channel
 from millrace.runtime.code import load_code
 from millrace.runtime.failures import to_error
+from millrace.runtime.heads import TaskHead, head_name
 from millrace.runtime.logging import configure_logging
-from millrace.runtime.stage import Context, Inputs
+from millrace.runtime.stage import Context, HandedBack, Inputs
 from millrace.settings import Settings
 from millrace.store.connect import open_store
 
@@ -33,9 +36,9 @@ from millrace.store.connect import open_store
 def main(channel_fd: int) -> None:
     """Receive one request, execute it, answer with one outcome.
 
-    The request is `{"command", "settings", "workdir", "device", "num_threads"}`; before the outcome go any number of
-    `{"type": "progress" | "metric", "payload"}`. The outcome is `{"type": "succeeded", ...fields of AttemptSucceeded}` or
-    `{"type": "failed", "error"}`.
+    The request is `{"command", "nonce", "checkpoint", "settings", "workdir", "device", "num_threads"}`; before the outcome
+    go any number of `{"type": "progress" | "metric", "payload"}`. The outcome is `{"type": "succeeded", ...fields of
+    AttemptSucceeded}`, `{"type": "failed", "error"}`, `{"type": "yielded"}` or `{"type": "stale"}`.
     """
     faulthandler.enable()
     channel = Channel(socket.socket(fileno=channel_fd))
@@ -46,7 +49,7 @@ def main(channel_fd: int) -> None:
     settings = settings_of(request["settings"])
     setproctitle.setproctitle(f"millrace: {command.stage} {command.phase} {command.index} of {command.run_id}")
     configure_logging(settings, run=command.run_id, stage=command.stage, task=command.index, attempt=command.attempt_id)
-    channel.send(_outcome(command, settings, request, channel))
+    channel.send(_outcome(command, settings, request, channel, threading.Event()))
     telemetry.flush()
 
 
@@ -72,17 +75,23 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
 
 
 def _outcome(
-    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel
+    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel, stop: threading.Event
 ) -> dict[str, Any]:
+    """Execute the attempt; say how it ended, as `main` describes. `stop` is set when it is asked to stop."""
     log = structlog.get_logger()
     workdir = Path(request["workdir"])
     try:
         workdir.mkdir(parents=True)
         telemetry.configure_telemetry(settings, "millrace-child")
         with telemetry.span(f"{command.kind} {command.phase}", command.trace, run=command.run_id, stage=command.stage):
-            answer = _execute(command, settings, request, channel)
+            answer = _execute(command, settings, request, channel, stop)
         encoded = {k: v.model_dump(mode="json") if hasattr(v, "model_dump") else v for k, v in answer.items()}
         return {"type": "succeeded", **encoded}
+    except HandedBack:
+        return {"type": "yielded"}
+    except errors.Stale as error:
+        log.warning("attempt_stale", reason=str(error))
+        return {"type": "stale"}
     except errors.MillraceError as error:
         log.error("attempt_failed", code=error.code, reason=str(error))
         return {"type": "failed", "error": to_payload(error)}
@@ -94,7 +103,7 @@ def _outcome(
 
 
 def _execute(
-    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel
+    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel, stop: threading.Event
 ) -> phases.Answer:
     cache = settings.home / "cache"
     cache.mkdir(parents=True, exist_ok=True)
@@ -102,8 +111,10 @@ def _execute(
     def sink(kind: str, payload: Mapping[str, Any]) -> None:
         channel.send({"type": kind, "payload": _plain(payload)})
 
+    store = open_store(settings, tenant=command.tenant)
+    checkpoint = request["checkpoint"]
     context = Context(
-        store=open_store(settings, tenant=command.tenant),
+        store=store,
         workdir=Path(request["workdir"]),
         cache=cache,
         run_id=command.run_id,
@@ -115,7 +126,16 @@ def _execute(
         num_threads=int(request["num_threads"]),
         log=structlog.get_logger(),
         sink=sink,
+        head=TaskHead(
+            store,
+            head_name(command),
+            attempt_id=command.attempt_id,
+            fence=command.fence,
+            nonce=str(request["nonce"]),
+        ),
         outputs=command.outputs,
+        stop=stop,
+        earlier=ArtifactRef.model_validate(checkpoint) if checkpoint else None,
     )
     os.chdir(context.workdir)  # what stage code writes to relative paths goes away with the attempt
     return phases.execute(command, load_code(command, context), context, _open_inputs(command, context))

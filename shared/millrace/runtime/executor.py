@@ -155,6 +155,8 @@ class Executor:
                 attempt.stop(stop)
             request = {
                 "command": command.model_dump(mode="json"),
+                "nonce": held.holder.nonce,
+                "checkpoint": None,
                 "settings": settings_values(self._settings),
                 "workdir": str(directory),
                 "device": self._device,

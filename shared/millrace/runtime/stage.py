@@ -14,17 +14,20 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import structlog
 
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType, FileEntry, Manifest
 from millrace.contracts.events import StageOutputs, Verdict
+from millrace.contracts.ids import new_id
+from millrace.runtime.heads import TaskHead
 from millrace.store import Store
 from millrace.store.artifacts import read_manifest, write_manifest
 
@@ -97,6 +100,10 @@ def _link(source: Path, target: Path) -> None:
     os.replace(scratch, target)
 
 
+class HandedBack(BaseException):
+    """Ends an attempt that gives its task back, through whatever the stage's code catches."""
+
+
 Inputs = Mapping[str, Any]
 """Artifact by port; a tuple of them where the port is `many`; an unbound optional port is absent."""
 
@@ -113,6 +120,9 @@ class Context:
         device: `cpu` or `cuda:0`.
         num_threads: How many threads the attempt may use.
         log: structlog logger with run, stage, task and attempt bound.
+        head: Where checkpoints are named.
+        stop: Set when the attempt is asked to stop.
+        earlier: The checkpoint that an earlier attempt of the task left.
     """
 
     store: Store
@@ -127,7 +137,10 @@ class Context:
     num_threads: int
     log: structlog.stdlib.BoundLogger
     sink: ProgressSink
+    head: TaskHead
     outputs: Mapping[str, ArtifactType] = field(default_factory=dict)
+    stop: threading.Event = field(default_factory=threading.Event)
+    earlier: ArtifactRef | None = None
 
     def progress(self, done: float, total: float, *, unit: str = "", **values: float | str) -> None:
         """Report progress: how much of how many units is done, and values to show, such as `loss=0.31`.
@@ -145,6 +158,42 @@ class Context:
     ) -> ArtifactRef:
         """Store files (manifest path -> local path or bytes), blobs first, manifest last; return the reference."""
         return write_manifest(self.store, type, files, meta=meta or {})
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether the attempt is asked to stop: its worker drains, its run is paused, or its soft time limit has passed.
+
+        A stage that looks at this between steps, and then calls `hand_back`, loses nothing; others are killed later.
+        """
+        return self.stop.is_set()
+
+    def checkpoint(self, files: Mapping[str, Path | bytes], *, meta: Mapping[str, Any] | None = None) -> ArtifactRef:
+        """Save where this attempt has come to: the next one, on any worker, finds it whole, or the one before it.
+
+        Raises:
+            Stale: Another attempt has the task by now. Let it pass: this attempt ends, and nothing is said of it.
+        """
+        saved = self.write_artifact("checkpoint", files, meta=meta)
+        self.head.save_checkpoint(saved)
+        return saved
+
+    def resumed(self) -> Artifact | None:
+        """The last checkpoint that an earlier attempt of this task saved; None if there is none to go on from."""
+        if self.earlier is None:
+            return None
+        try:
+            return self.open_artifact(self.earlier)
+        except (errors.NotFound, errors.Corrupt) as error:
+            self.log.warning("checkpoint_unreadable", reason=str(error))
+            return None
+
+    def hand_back(
+        self, files: Mapping[str, Path | bytes] | None = None, *, meta: Mapping[str, Any] | None = None
+    ) -> NoReturn:
+        """End this attempt here, for another to go on; with files, save them as a checkpoint first. Does not return."""
+        if files is not None:
+            self.checkpoint(files, meta=meta)
+        raise HandedBack
 
     def open_artifact(self, ref: ArtifactRef) -> Artifact:
         return Artifact(ref=ref, manifest=read_manifest(self.store, ref.digest), store=self.store, cache=self.cache)
@@ -164,15 +213,35 @@ def outputs(
 
 
 @contextmanager
-def local_context(store: Store, root: Path, *, seed: int = 0, stage: str = "stage") -> Iterator[Context]:
-    """A context without a worker: for tests of a stage's code, and for notebooks."""
+def local_context(
+    store: Store,
+    root: Path,
+    *,
+    seed: int = 0,
+    stage: str = "stage",
+    fence: int = 1,
+    stop: threading.Event | None = None,
+) -> Iterator[Context]:
+    """A context without a worker: for tests of a stage's code, and for notebooks.
+
+    Args:
+        store: Where artifacts and checkpoints go.
+        root: Where the working directory is made.
+        seed: Of the run.
+        stage: Its name.
+        fence: The attempt's number. A second attempt resumes from what the first one of this stage left in the store.
+        stop: What asks the attempt to stop.
+    """
     cache = root / "cache"
     cache.mkdir(parents=True, exist_ok=True)
+    attempt_id = f"run_local.{stage}.plan.0.{fence}"
+    head = TaskHead(store, f"tasks/run_local/{stage}/plan0/0", attempt_id=attempt_id, fence=fence, nonce=new_id("del"))
+    earlier = head.seal().checkpoint if fence > 1 else None
     with tempfile.TemporaryDirectory(dir=root) as workdir:
         yield Context(
-            store=store, workdir=Path(workdir), cache=cache, run_id="run_local", stage=stage,
-            attempt_id=f"run_local.{stage}.plan.0.1", fence=1, seed=seed, device="cpu",
-            num_threads=os.cpu_count() or 1, log=structlog.get_logger(), sink=_ignore,
+            store=store, workdir=Path(workdir), cache=cache, run_id="run_local", stage=stage, attempt_id=attempt_id,
+            fence=fence, seed=seed, device="cpu", num_threads=os.cpu_count() or 1, log=structlog.get_logger(),
+            sink=_ignore, head=head, stop=stop or threading.Event(), earlier=earlier,
         )  # fmt: skip
 
 
