@@ -1,0 +1,241 @@
+"""What the journal says of each run, judged by itself: nothing lost, stuck or doubled, and every result accounted for."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from millrace.ledger.database import Database
+from millrace.ledger.state import FINAL_RUN
+
+ViolationKind = Literal["lost", "stuck", "doubled", "missing", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A promise that was not kept.
+
+    Attributes:
+        kind: `lost` (accepted, and gone), `stuck` (nothing will move it any more), `doubled` (done or said twice),
+            `missing` (named, and not there), `wrong` (two records contradict each other).
+        about: A run's id, an endpoint, a queue, a digest.
+        what: What was expected and what was found.
+    """
+
+    kind: ViolationKind
+    about: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.about}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A journalled event."""
+
+    seq: int
+    type: str
+    data: Mapping[str, Any]
+
+
+def check_journal(database: Database, *, accepted: Iterable[str] = (), at_rest: bool = True) -> Iterator[Violation]:
+    """Judge all that the ledger holds.
+
+    Args:
+        database: The ledger's.
+        accepted: Ids of runs whose submission was answered: each must be there.
+        at_rest: Whether all work should have ended; otherwise what is still under way is no violation.
+    """
+    yield from _numbers(database)
+    yield from _refusals(database)
+    runs = database.read("SELECT run_id, status, error, seq FROM runs ORDER BY run_id")
+    known = {str(run_id) for run_id, *_ in runs}
+    for run_id in accepted:
+        if run_id not in known:
+            yield Violation("lost", run_id, "its submission was accepted, and the ledger does not know it")
+    for run_id, status, error, seq in runs:
+        yield from _run(database, str(run_id), str(status), error, int(seq))
+        if at_rest and status not in FINAL_RUN | {"paused"}:
+            yield Violation("stuck", run_id, f"it is {status}: {_waits_for(database, run_id)}")
+    yield from _endpoints(database)
+    if at_rest:
+        yield from _leftovers(database)
+
+
+def _numbers(database: Database) -> Iterator[Violation]:
+    """Each subject's events are numbered without gap; each id is there once."""
+    for subject, count, first, last in database.read(
+        "SELECT subject, COUNT(*), MIN(seq), MAX(seq) FROM events GROUP BY subject"
+    ):
+        if last - first + 1 != count:  # the oldest may have been collected, in order
+            yield Violation("lost", subject, f"events {first} to {last} are numbered, and {count} are there")
+    for (event_id,) in database.read("SELECT event_id FROM events GROUP BY event_id HAVING COUNT(*) > 1"):
+        yield Violation("doubled", event_id, "this event is journalled more than once")
+
+
+def _refusals(database: Database) -> Iterator[Violation]:
+    for subject, event_id, type_, reason in database.read(
+        "SELECT subject, event_id, type, refused FROM events WHERE refused <> ''"
+    ):
+        yield Violation("lost", subject, f"event {event_id} ({type_}) was refused: {reason}")
+
+
+def _waits_for(database: Database, run_id: str) -> str:
+    rows = database.read(
+        "SELECT stage, phase, status, COUNT(*) FROM tasks WHERE run_id = ? AND status NOT IN ('succeeded', 'failed', 'cancelled')"
+        " GROUP BY stage, phase, status",
+        (run_id,),
+    )
+    return (
+        ", ".join(f"{count} {status} {phase} of {stage}" for stage, phase, status, count in rows) or "no task is open"
+    )
+
+
+# --- one run ---------------------------------------------------------------------------------------------------------
+
+
+def _run(database: Database, run_id: str, status: str, error: str | None, seq: int) -> Iterator[Violation]:
+    events = [
+        _Said(int(n), str(t), json.loads(data))
+        for n, t, data in database.read(
+            "SELECT seq, type, data FROM events WHERE subject = ? AND refused = '' ORDER BY seq", (run_id,)
+        )
+    ]
+    last = max((e.seq for e in events), default=0)
+    if events and last > seq:
+        yield Violation("wrong", run_id, f"its latest event has number {last}, its header says {seq}")
+    yield from _said_once(run_id, events)
+    yield from _end(run_id, status, error, events)
+    yield from _tasks(database, run_id, status, events)
+    yield from _stages(database, run_id, status)
+    yield from _releases(database, run_id, events)
+
+
+def _said_once(run_id: str, events: list[_Said]) -> Iterator[Violation]:
+    """What ends or begins something is said once; once more for each time that the run was revived."""
+    num_lives = 1 + sum(e.type == "run.retried.v1" for e in events)
+    said = Counter(
+        (e.type, str(e.data.get("stage", "")) if e.type.startswith("stage.") else "", int(e.data.get("round", 0)))
+        for e in events
+        if e.type in ("run.started.v1", "run.finished.v1", "stage.started.v1", "stage.planned.v1", "stage.finished.v1")
+    )
+    for (type_, stage, _), count in sorted(said.items()):
+        if count > num_lives:
+            yield Violation("doubled", run_id, f"{type_} {stage} was said {count} times in {num_lives} lives")
+
+
+def _end(run_id: str, status: str, error: str | None, events: list[_Said]) -> Iterator[Violation]:
+    """The journal's last word on the run is what its header says."""
+    ends = [e for e in events if e.type in ("run.finished.v1", "run.retried.v1")]
+    said = str(ends[-1].data["status"]) if ends and ends[-1].type == "run.finished.v1" else ""
+    if (status if status in FINAL_RUN else "") != said and events:
+        yield Violation("wrong", run_id, f"its header says {status}, the journal {said or 'no end'}")
+    if status in FINAL_RUN - {"succeeded"} and error is None:
+        yield Violation("lost", run_id, f"it is {status}, and no reason is recorded")
+
+
+def _tasks(database: Database, run_id: str, status: str, events: list[_Said]) -> Iterator[Violation]:
+    """Each task has one accepted result, which its bound holder reported, or its run says why it has none."""
+    reported = {
+        (e.data["stage"], e.data["round"], e.data["phase"], e.data["index"], e.data["holder"]["fence"], e.data["holder"]["nonce"])
+        for e in events
+        if e.type == "attempt.succeeded.v1"
+    }  # fmt: skip
+    rows = database.read(
+        "SELECT stage, round, phase, idx, status, fence, nonce, cache_key FROM tasks WHERE run_id = ?", (run_id,)
+    )
+    for stage, round_, phase, index, task_status, fence, nonce, cache_key in rows:
+        name = f"task {stage}/{phase}{round_}/{index}"
+        if task_status == "succeeded":
+            is_reported = (stage, round_, phase, index, fence, nonce) in reported
+            is_shared = not nonce and bool(cache_key)
+            if events and not is_reported and not is_shared:
+                yield Violation(
+                    "wrong", run_id, f"{name} has a result of holder {nonce!r}, fence {fence}, which it never reported"
+                )
+        elif task_status in ("dispatched", "running") and status in FINAL_RUN:
+            yield Violation("stuck", run_id, f"{name} is {task_status} and holds a slot, and the run is {status}")
+        elif status == "succeeded":
+            yield Violation("wrong", run_id, f"{name} is {task_status}, and the run succeeded")
+
+
+def _stages(database: Database, run_id: str, status: str) -> Iterator[Violation]:
+    """Counters agree with the tasks; what ended has what an end must have."""
+    done = {
+        (str(stage), int(round_)): int(count)
+        for stage, round_, count in database.read(
+            "SELECT stage, round, COUNT(*) FROM tasks WHERE run_id = ? AND phase = 'work' AND status = 'succeeded'"
+            " GROUP BY stage, round",
+            (run_id,),
+        )
+    }
+    for name, stage_status, phase, round_, num_tasks, num_done, outputs, error in database.read(
+        "SELECT name, status, phase, round, num_tasks, num_done, outputs, error FROM stages WHERE run_id = ?", (run_id,)
+    ):
+        found = done.get((str(name), int(round_)), 0)
+        if num_done > num_tasks or (phase in ("work", "merge") and num_tasks and num_done != found):
+            yield Violation(
+                "doubled", run_id, f"stage {name} counts {num_done} of {num_tasks} tasks done, {found} have results"
+            )
+        if stage_status == "succeeded" and outputs is None:
+            yield Violation("missing", run_id, f"stage {name} succeeded without outputs")
+        if stage_status in ("failed", "rejected") and error is None:
+            yield Violation("lost", run_id, f"stage {name} is {stage_status}, and no reason is recorded")
+        if status in FINAL_RUN and stage_status in ("pending", "running"):
+            yield Violation("stuck", run_id, f"stage {name} is {stage_status}, and the run is {status}")
+
+
+def _releases(database: Database, run_id: str, events: list[_Said]) -> Iterator[Violation]:
+    rows = database.read("SELECT endpoint, COUNT(*) FROM releases WHERE run_id = ? GROUP BY endpoint", (run_id,))
+    num_lives = 1 + sum(e.type == "run.retried.v1" for e in events)
+    for endpoint, count in rows:
+        if count > num_lives:
+            yield Violation("doubled", run_id, f"it released {count} times to endpoint {endpoint}")
+
+
+# --- the rest of the ledger ------------------------------------------------------------------------------------------
+
+
+def _endpoints(database: Database) -> Iterator[Violation]:
+    """Generations and releases are numbered without gap, and an endpoint's row is the newest of both."""
+    desired: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for tenant, data in database.read(
+        "SELECT tenant, data FROM events WHERE type = 'endpoint.desired.v1' ORDER BY seq"
+    ):
+        said = json.loads(data)
+        desired.setdefault((str(tenant), str(said["name"])), []).append(said)
+    for tenant, name, generation, release in database.read(
+        "SELECT tenant, name, generation, release_number FROM endpoints"
+    ):
+        said_here = sorted(int(d["generation"]) for d in desired.get((str(tenant), str(name)), ()))
+        if said_here != list(range(1, generation + 1)):
+            yield Violation("wrong", f"endpoint {name}", f"generation {generation}; the journal has {said_here}")
+        numbers = [
+            int(n) for (n,) in database.read(
+                "SELECT release_number FROM releases WHERE tenant = ? AND endpoint = ? ORDER BY release_number", (tenant, name)
+            )
+        ]  # fmt: skip
+        if numbers != list(range(1, len(numbers) + 1)) or (release and release not in numbers):
+            yield Violation("wrong", f"endpoint {name}", f"it is at release {release} of {numbers}")
+
+
+def _leftovers(database: Database) -> Iterator[Violation]:
+    """At rest nothing waits and no slot is taken."""
+    for table, what in (("inbox", "accepted and never folded"), ("outbox", "decided and never sent")):
+        for (count,) in database.read(f"SELECT COUNT(*) FROM {table}"):
+            if count:
+                yield Violation("stuck", table, f"{count} messages were {what}")
+    for run_id, count in database.read(
+        "SELECT c.run_id, COUNT(*) FROM computations c LEFT JOIN runs r ON r.run_id = c.run_id"
+        " WHERE r.status IS NULL OR r.status IN ('succeeded', 'failed', 'rejected', 'cancelled') GROUP BY c.run_id"
+    ):
+        yield Violation("stuck", run_id, f"it has ended, and still subscribes to {count} computations")
+    for timer_id, run_id in database.read(
+        "SELECT t.timer_id, t.run_id FROM timers t JOIN runs r ON r.run_id = t.run_id"
+        " WHERE r.status IN ('succeeded', 'failed', 'rejected', 'cancelled')"
+    ):
+        yield Violation("stuck", run_id, f"it has ended, and its timer {timer_id} still waits")
