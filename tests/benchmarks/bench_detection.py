@@ -80,23 +80,14 @@ def kill_worker(pid: int) -> None:
 
 
 def deaths(factory: Factory, kill: Callable[[int], None], count: int) -> list[float]:
-    run = factory.client.submit(sleeper())
+    """One run for each death: a task that is lost again waits longer each time, which is policy, not detection."""
     seconds = []
-    for number in range(count):
-        if number and number % 20 == 0:  # a fresh run, whose losses and backoff begin anew
-            run.cancel()
-            run = factory.client.submit(sleeper())
+    for _ in range(count):
+        run = factory.client.submit(sleeper())
         seconds.append(seconds_to_next(run, kill))
-        run = _renewed(factory, run)
-    run.cancel()
+        run.cancel()
+        run.wait_end(timeout_s=30)
     return seconds
-
-
-def _renewed(factory: Factory, run: Run) -> Run:
-    """A run of its own for each death: a task that is lost again waits longer each time, which is policy, not detection."""
-    run.cancel()
-    run.wait_end(timeout_s=30)
-    return factory.client.submit(sleeper())
 
 
 @contextmanager
@@ -115,7 +106,7 @@ def second_host(factory: Factory) -> Iterator[subprocess.Popen[bytes]]:
 
 def host_losses(factory: Factory, count: int) -> list[float]:
     """Kill all processes of a host at once, so that nobody there can say so."""
-    seconds = []
+    seconds: list[float] = []
     while len(seconds) < count:
         with second_host(factory) as host:
             runs = [factory.client.submit(sleeper()) for _ in range(4)]
