@@ -66,30 +66,53 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE runs ADD COLUMN cache TEXT NOT NULL DEFAULT 'use'",
         "ALTER TABLE runs ADD COLUMN origin TEXT",
         "CREATE INDEX runs_open ON runs (tenant, pipeline, status, run_id) WHERE status IN ('queued', 'running', 'paused')",
-        # tasks: what they lost, what they wait for, and lanes of pending ones
+        "CREATE INDEX runs_by_status ON runs (tenant, status, run_id)",
+        "CREATE INDEX runs_by_pipeline ON runs (tenant, pipeline, run_id)",
+        # tasks: what they lost, what they wait for, lanes of pending ones, and who holds places and limits
         "ALTER TABLE tasks ADD COLUMN losses INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE tasks ADD COLUMN outages INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE tasks ADD COLUMN limit_key TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE tasks ADD COLUMN limit_max INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE tasks ADD COLUMN cache_key TEXT NOT NULL DEFAULT ''",
+        "DROP INDEX tasks_pending",
+        "DROP INDEX tasks_later",
+        "DROP INDEX tasks_open",
         """CREATE INDEX tasks_lanes ON tasks (service, resource_class, tenant, limit_key, priority DESC, run_id, stage, round,
             phase, idx) WHERE status = 'pending'""",
+        "CREATE INDEX tasks_later ON tasks (ready_at) WHERE status = 'pending' AND ready_at > 0",
+        """CREATE INDEX tasks_open ON tasks (service, resource_class, tenant, run_id)
+            WHERE status IN ('dispatched', 'running')""",
+        """CREATE INDEX tasks_limited ON tasks (tenant, limit_key)
+            WHERE limit_key <> '' AND status IN ('dispatched', 'running')""",
         "CREATE TABLE limits (tenant TEXT NOT NULL, key TEXT NOT NULL, max INTEGER NOT NULL, PRIMARY KEY (tenant, key))",
         """CREATE TABLE dead_letters (
             id TEXT PRIMARY KEY, tenant TEXT NOT NULL, run_id TEXT NOT NULL, stage TEXT NOT NULL, reason TEXT NOT NULL,
             evidence TEXT NOT NULL, died_at DOUBLE PRECISION NOT NULL)""",
         "ALTER TABLE workers ADD COLUMN code TEXT NOT NULL DEFAULT '{}'",
         # what was computed, what is being computed, and who waits for it
+        """CREATE TABLE cache_bases (
+            base TEXT PRIMARY KEY, tenant TEXT NOT NULL, kind TEXT NOT NULL, phase TEXT NOT NULL, fields TEXT NOT NULL,
+            created_at DOUBLE PRECISION NOT NULL)""",
         """CREATE TABLE cache (
-            cache_key TEXT PRIMARY KEY, tenant TEXT NOT NULL, pipeline TEXT NOT NULL, stage TEXT NOT NULL, kind TEXT NOT NULL,
-            phase TEXT NOT NULL, idx INTEGER NOT NULL, fields TEXT NOT NULL, answer TEXT NOT NULL, run_id TEXT NOT NULL,
+            cache_key TEXT PRIMARY KEY, base TEXT NOT NULL, tenant TEXT NOT NULL, answer TEXT NOT NULL, run_id TEXT NOT NULL,
             created_at DOUBLE PRECISION NOT NULL, used_at DOUBLE PRECISION NOT NULL)""",
-        "CREATE INDEX cache_by_stage ON cache (tenant, pipeline, stage, phase, idx, created_at)",
+        "CREATE INDEX cache_by_base ON cache (base)",
         "CREATE INDEX cache_by_use ON cache (used_at)",
+        """CREATE TABLE cache_uses (
+            run_id TEXT NOT NULL, stage TEXT NOT NULL, phase TEXT NOT NULL, round INTEGER NOT NULL, tenant TEXT NOT NULL,
+            pipeline TEXT NOT NULL, base TEXT NOT NULL, reason TEXT NOT NULL, num_hits INTEGER NOT NULL,
+            num_shared INTEGER NOT NULL, num_misses INTEGER NOT NULL, from_run TEXT NOT NULL,
+            PRIMARY KEY (run_id, stage, phase, round))""",
+        "CREATE INDEX cache_uses_by_stage ON cache_uses (tenant, pipeline, stage, phase, run_id)",
         """CREATE TABLE computations (
-            cache_key TEXT NOT NULL, run_id TEXT NOT NULL, stage TEXT NOT NULL, round INTEGER NOT NULL, phase TEXT NOT NULL,
-            idx INTEGER NOT NULL, is_leader INTEGER NOT NULL, joined_at DOUBLE PRECISION NOT NULL,
-            PRIMARY KEY (cache_key, run_id, stage, round, phase, idx))""",
+            cache_key TEXT PRIMARY KEY, run_id TEXT NOT NULL, stage TEXT NOT NULL, round INTEGER NOT NULL,
+            phase TEXT NOT NULL, idx INTEGER NOT NULL, joined_at DOUBLE PRECISION NOT NULL)""",
         "CREATE INDEX computations_by_run ON computations (run_id)",
+        """CREATE INDEX tasks_undecided ON tasks (service, resource_class, priority DESC, run_id, stage, round, phase, idx)
+            WHERE status = 'undecided'""",
+        "CREATE INDEX tasks_subscribed ON tasks (cache_key, priority DESC) WHERE status = 'subscribed'",
+        "ALTER TABLE stages ADD COLUMN num_cached INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE stages ADD COLUMN num_redone INTEGER NOT NULL DEFAULT 0",
         # which artifact a stage read and wrote
         """CREATE TABLE artifact_uses (
             digest TEXT NOT NULL, run_id TEXT NOT NULL, stage TEXT NOT NULL, port TEXT NOT NULL, is_output INTEGER NOT NULL,

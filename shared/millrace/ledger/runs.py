@@ -19,10 +19,12 @@ from millrace.ledger.state import RunState, StageState
 C = TypeVar("C", bound=Contract)
 
 STAGE_COLUMNS = (
-    "name, position, status, phase, round, num_tasks, num_done, attempts, plan, outputs, error, started_at, finished_at"
+    "name, position, status, phase, round, num_tasks, num_done, attempts, num_cached, num_redone, plan, outputs, error,"
+    " started_at, finished_at"
 )
 _RUN = (
-    "run_id, tenant, status, priority, submitted_at, started_at, finished_at, stage, error, seq, trace, content_digest"
+    "run_id, tenant, status, priority, submitted_at, started_at, finished_at, stage, error, seq, trace, cache,"
+    " content_digest"
 )
 _NUM_GRAPHS = 512
 """Parsed graphs kept. A graph never changes, and runs of one pipeline with equal parameters share it."""
@@ -76,7 +78,7 @@ def save_stages(tx: Transaction, stages: Iterable[tuple[str, StageState]]) -> No
     """Write (run id, stage) as they are, new or not."""
     updates = ", ".join(f"{c} = excluded.{c}" for c in STAGE_COLUMNS.split(", ")[1:])
     tx.many(
-        f"INSERT INTO stages (run_id, {STAGE_COLUMNS}) VALUES ({','.join('?' * 14)})"
+        f"INSERT INTO stages (run_id, {STAGE_COLUMNS}) VALUES ({','.join('?' * 16)})"
         f" ON CONFLICT (run_id, name) DO UPDATE SET {updates}",
         ((run_id, *_stage_values(stage)) for run_id, stage in stages),
     )
@@ -84,13 +86,12 @@ def save_stages(tx: Transaction, stages: Iterable[tuple[str, StageState]]) -> No
 
 def stage_of(row: Sequence[Any]) -> StageState:
     """A row of STAGE_COLUMNS as a value."""
-    (name, position, status, phase, round_, num_tasks, num_done, attempts, plan, outputs, error, started, finished) = (
-        row
-    )
+    (name, position, status, phase, round_, num_tasks, num_done, attempts, num_cached, num_redone, plan, outputs, error,
+     started, finished) = row  # fmt: skip
     return StageState(
         name=name, position=position, status=status, phase=phase, round=round_, num_tasks=num_tasks, num_done=num_done,
-        attempts=attempts, plan=decode(ArtifactRef, plan), outputs=decode(StageOutputs, outputs),
-        error=decode(ErrorInfo, error), started_at=started, finished_at=finished,
+        attempts=attempts, num_cached=num_cached, num_redone=num_redone, plan=decode(ArtifactRef, plan),
+        outputs=decode(StageOutputs, outputs), error=decode(ErrorInfo, error), started_at=started, finished_at=finished,
     )  # fmt: skip
 
 
@@ -119,16 +120,17 @@ def _graphs_of(tx: Transaction, run_of: Mapping[str, str]) -> dict[str, Graph]:
 
 
 def _run(row: Row, graph: Graph, stages: Mapping[str, StageState]) -> RunState:
-    (run_id, tenant, status, priority, submitted_at, started_at, finished_at, stage, error, seq, trace, _) = row
+    (run_id, tenant, status, priority, submitted_at, started_at, finished_at, stage, error, seq, trace, cache, _) = row
     return RunState(
         run_id=run_id, tenant=tenant, graph=graph, status=status, priority=priority, submitted_at=submitted_at,
         started_at=started_at, finished_at=finished_at, stage=stage, error=decode(ErrorInfo, error), stages=stages,
-        seq=seq, trace=json.loads(trace),
+        seq=seq, trace=json.loads(trace), cache=cache,
     )  # fmt: skip
 
 
 def _stage_values(stage: StageState) -> tuple[Any, ...]:
     return (
         stage.name, stage.position, stage.status, stage.phase, stage.round, stage.num_tasks, stage.num_done, stage.attempts,
-        encode(stage.plan), encode(stage.outputs), encode(stage.error), stage.started_at, stage.finished_at,
+        stage.num_cached, stage.num_redone, encode(stage.plan), encode(stage.outputs), encode(stage.error),
+        stage.started_at, stage.finished_at,
     )  # fmt: skip

@@ -8,22 +8,27 @@ from typing import Any, Literal, NamedTuple
 
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import Phase
-from millrace.contracts.events import ErrorInfo, StageOutputs
+from millrace.contracts.events import CacheUse, ErrorInfo, StageOutputs
 from millrace.contracts.pipelines import Graph, RunStatus, StageStatus
 
 StagePhase = Literal["plan", "work", "merge", "release"]
 TaskStatus = Literal[
-    "pending", "paused", "subscribed", "dispatched", "running", "succeeded", "failed", "cancelled"
+    "undecided", "pending", "paused", "subscribed", "dispatched", "running", "succeeded", "failed", "cancelled"
 ]  # fmt: skip
 
 FINAL_RUN: frozenset[str] = frozenset({"succeeded", "failed", "rejected", "cancelled"})
-OPEN_TASK: frozenset[str] = frozenset({"pending", "paused", "subscribed", "dispatched", "running"})
-"""Of a `subscribed` task an identical one is being computed, perhaps in another run."""
+OPEN_TASK: frozenset[str] = frozenset({"undecided", "pending", "paused", "subscribed", "dispatched", "running"})
+"""An `undecided` task is still to be looked up in the cache; of a `subscribed` one an identical task is being computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageState:
-    """Counters and outputs of one stage; nothing in it grows with the number of tasks."""
+    """Counters and outputs of one stage; nothing in it grows with the number of tasks.
+
+    Attributes:
+        num_cached: Tasks that the cache or another run answered, in all phases and rounds.
+        num_redone: How often it was executed again because what it had made was gone.
+    """
 
     name: str
     position: int
@@ -33,6 +38,8 @@ class StageState:
     num_tasks: int = 0
     num_done: int = 0
     attempts: int = 0
+    num_cached: int = 0
+    num_redone: int = 0
     plan: ArtifactRef | None = None
     outputs: StageOutputs | None = None
     error: ErrorInfo | None = None
@@ -47,6 +54,7 @@ class RunState:
     Attributes:
         seq: Number of its latest journalled event.
         trace: W3C trace context of its submission.
+        cache: Whether it takes answers from the cache, and gives its own.
     """
 
     run_id: str
@@ -62,6 +70,7 @@ class RunState:
     error: ErrorInfo | None = None
     seq: int = 0
     trace: Mapping[str, str] = field(default_factory=dict)
+    cache: CacheUse = "use"
 
 
 class TaskKey(NamedTuple):
@@ -79,6 +88,7 @@ class TaskState:
     Attributes:
         failures, losses, outages: Attempts that ended by an error, with their child or worker, or for want of a server.
         limit_key: Of the limit that it counts against; empty: none.
+        limit_max: How many may hold that key, as its own stage says; 0 without a limit.
         cache_key: What it computes; empty: not known yet, or not cached.
     """
 
@@ -98,4 +108,5 @@ class TaskState:
     dispatched_at: float | None = None
     result: dict[str, Any] | None = None
     limit_key: str = ""
+    limit_max: int = 0
     cache_key: str = ""
