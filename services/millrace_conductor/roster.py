@@ -17,11 +17,12 @@ class Heard:
     services: Sequence[str]
     classes: Mapping[str, int]
     busy: Mapping[str, int]
+    code: Mapping[str, str]
     at: float
     noted_at: float
 
-    def offer(self) -> tuple[Sequence[str], Mapping[str, int]]:
-        return self.services, self.classes
+    def offer(self) -> tuple[Sequence[str], Mapping[str, int], Mapping[str, str]]:
+        return self.services, self.classes, self.code
 
 
 class Roster:
@@ -45,7 +46,7 @@ class Roster:
             before = self._workers.get(worker_id)
             heard = Heard(
                 worker_id, str(beat.get("host", "")), list(beat["services"]), dict(beat["classes"]), dict(beat["busy"]),
-                at=now, noted_at=before.noted_at if before else float("-inf"),
+                dict(beat.get("code", {})), at=now, noted_at=before.noted_at if before else float("-inf"),
             )  # fmt: skip
             is_new = before is None or before.offer() != heard.offer()
             if is_new:

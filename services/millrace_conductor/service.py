@@ -18,7 +18,7 @@ from millrace.contracts.ids import new_id
 from millrace.ledger import queues, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.ledger import Ledger, open_ledger
-from millrace.ledger.workers import WorkerRow, forget_workers, live_workers, save_workers
+from millrace.ledger.workers import WorkerRow, agreed_code, forget_workers, live_workers, save_workers
 from millrace.settings import Settings, load_settings
 from millrace.store import Store
 from millrace.store.connect import open_store
@@ -66,6 +66,7 @@ class Conductor:
         self.work = threading.Event()
         self.relay_wake = threading.Event()
         self._slots: dict[Class, int] = {}
+        self._code: dict[tuple[str, str], str] = {}
         self._indices = ResultIndices(ledger.database, store_of)
         self._fault: Exception | None = None
 
@@ -174,7 +175,7 @@ class Conductor:
         due = self.watch.roster.due(time.monotonic())
         now = time.time()
         if due:
-            rows = [WorkerRow(w.worker_id, w.host, w.services, w.classes, now) for w in due]
+            rows = [WorkerRow(w.worker_id, w.host, w.services, w.classes, now, w.code) for w in due]
 
             def note(tx: Transaction) -> None:
                 save_workers(tx, rows)
@@ -183,11 +184,12 @@ class Conductor:
             self.database.transact(note)
             self.watch.roster.mark_noted(due, time.monotonic())
         slots: dict[Class, int] = {}
-        for worker in live_workers(self.database, seen_after=now - self.settings.lease_s):
+        live = live_workers(self.database, seen_after=now - self.settings.lease_s)
+        for worker in live:
             for service in worker.services:
                 for resource_class, count in worker.classes.items():
                     slots[service, resource_class] = slots.get((service, resource_class), 0) + count
-        self._slots = slots
+        self._slots, self._code = slots, agreed_code(live)
 
     # --- folding
 

@@ -10,21 +10,24 @@ from millrace.ledger.database import Database, Transaction
 
 
 class WorkerRow(NamedTuple):
-    """A worker as last heard of."""
+    """A worker as last heard of; `code` is the digest of the code that it has of each stage kind."""
 
     worker_id: str
     host: str
     services: Sequence[str]
     classes: Mapping[str, int]
     seen_at: float
+    code: Mapping[str, str]
 
 
 def save_workers(tx: Transaction, workers: Iterable[WorkerRow]) -> None:
     tx.many(
-        "INSERT INTO workers (worker_id, host, services, classes, seen_at) VALUES (?,?,?,?,?) ON CONFLICT (worker_id)"
-        " DO UPDATE SET services = excluded.services, classes = excluded.classes, seen_at = excluded.seen_at",
+        "INSERT INTO workers (worker_id, host, services, classes, seen_at, code) VALUES (?,?,?,?,?,?)"
+        " ON CONFLICT (worker_id) DO UPDATE SET services = excluded.services, classes = excluded.classes,"
+        " seen_at = excluded.seen_at, code = excluded.code",
         (
-            (w.worker_id, w.host, json.dumps(sorted(w.services)), json.dumps(dict(w.classes)), w.seen_at)
+            (w.worker_id, w.host, json.dumps(sorted(w.services)), json.dumps(dict(w.classes)), w.seen_at,
+             json.dumps(dict(w.code)))
             for w in workers
         ),
     )
@@ -33,11 +36,27 @@ def save_workers(tx: Transaction, workers: Iterable[WorkerRow]) -> None:
 def live_workers(database: Database, *, seen_after: float) -> list[WorkerRow]:
     """Workers heard of lately."""
     rows = database.read(
-        "SELECT worker_id, host, services, classes, seen_at FROM workers WHERE seen_at > ? ORDER BY worker_id",
+        "SELECT worker_id, host, services, classes, seen_at, code FROM workers WHERE seen_at > ? ORDER BY worker_id",
         (seen_after,),
     )
-    return [WorkerRow(str(w), str(h), json.loads(s), json.loads(c), float(at)) for w, h, s, c, at in rows]
+    return [
+        WorkerRow(str(w), str(h), json.loads(s), json.loads(c), float(at), json.loads(code))
+        for w, h, s, c, at, code in rows
+    ]
 
 
 def forget_workers(tx: Transaction, *, seen_before: float) -> None:
     tx.run("DELETE FROM workers WHERE seen_at < ?", (seen_before,))
+
+
+def agreed_code(workers: Iterable[WorkerRow]) -> dict[tuple[str, str], str]:
+    """Digest of the code by service and stage kind; empty where workers of the service have different code, or none."""
+    agreed: dict[tuple[str, str], str] = {}
+    everyone = list(workers)
+    kinds = {kind for worker in everyone for kind in worker.code}
+    for worker in everyone:
+        for service in worker.services:
+            for kind in kinds:
+                mine = worker.code.get(kind, "")
+                agreed[service, kind] = mine if agreed.get((service, kind), mine) == mine else ""
+    return agreed
