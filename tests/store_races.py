@@ -100,3 +100,11 @@ def grow_by_streaming(store: Store, index: int, size: int, destination: Path) ->
     digest, _ = store.put_stream(Zeros(size))  # type: ignore[arg-type]  # only `read` is called
     store.fetch(digest, destination)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def write_or_collect(store: Store, index: int, num_blobs: int, untouched_since: float) -> list[str]:
+    """As process 0 delete all old blobs; return which those were. As another store blobs again; return what is missing."""
+    if index == 0:
+        return store.delete_blobs([blob.digest for blob in store.list_blobs()], untouched_since=untouched_since)
+    numbers = range(num_blobs) if index % 2 else reversed(range(num_blobs))
+    return [digest for digest in (store.put_bytes(b"blob %d" % n) for n in numbers) if not store.exists(digest)]

@@ -70,6 +70,27 @@ class Settings(BaseSettings):
         default="info", description="The least that is logged; libraries are heard from warning on."
     )
     log_format: Literal["json", "console"] = Field(default="json", description="json for machines, console for people.")
+    gc_grace_s: float = Field(
+        default=86400.0,
+        gt=0,
+        description="How long nothing is collected that was stored or touched; the same in all processes. A day: twice the "
+        "longest outage between storing and announcing that loses nothing.",
+    )
+    gc_interval_s: float = Field(
+        default=86400.0, ge=0, description="How often conductors collect garbage; 0: only `millrace gc` does."
+    )
+    gc_runs_days: float = Field(
+        default=30.0, ge=0, description="How long an ended run keeps its events and tasks; 0: for ever."
+    )
+    gc_cache_days: float = Field(
+        default=30.0, ge=0, description="How long a cached answer stays that nobody uses; 0: for ever."
+    )
+    gc_uploads_days: float = Field(
+        default=30.0, ge=0, description="How long an upload stays that no run was given; 0: for ever."
+    )
+    gc_dead_letters_days: float = Field(
+        default=90.0, ge=0, description="How long dead letters stay, with their evidence; 0: for ever."
+    )
     otel_endpoint: str = Field(default="", description="OTLP/HTTP endpoint for traces; empty: none are exported.")
 
     @field_validator("home")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from millrace.settings import Settings
 from millrace.store import Store
 from millrace.store.connect import open_store
 from millrace.store.keys import blob_key
-from store_races import claim, grow_by_streaming, in_processes, increment, put_same, use_across_a_fork
+from store_races import claim, grow_by_streaming, in_processes, increment, put_same, use_across_a_fork, write_or_collect
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,3 +253,87 @@ def test_memory_stays_bounded_while_a_large_stream_goes_through(subject: Subject
     (growth,) = in_processes(1, grow_by_streaming, subject.settings, size, tmp_path / "copy")
     assert (tmp_path / "copy").stat().st_size == size
     assert growth < 128 * 2**20
+
+
+# --- collecting garbage ------------------------------------------------------------------------------------------------
+
+
+def _brief(subject: Subject, *, grace_s: float) -> Store:
+    """The same store with another grace."""
+    return open_store(subject.settings.model_copy(update={"gc_grace_s": grace_s}))
+
+
+def test_blobs_are_listed_in_order_with_size_and_age(store: Store) -> None:
+    sizes = {store.put_bytes(bytes(number)): number for number in range(30)}
+    listed = list(store.list_blobs())
+    assert [blob.digest for blob in listed] == sorted(sizes)
+    assert {blob.digest: blob.size_bytes for blob in listed} == sizes
+    assert all(abs(blob.modified_at - store.clock()) < 30 for blob in listed)
+    for after in (listed[0].digest, listed[17].digest, listed[-1].digest, "0" * 64):
+        assert list(store.list_blobs(after=after)) == [blob for blob in listed if blob.digest > after]
+
+
+def test_only_blobs_untouched_for_long_enough_are_deleted(store: Store) -> None:
+    digests = [store.put_bytes(data) for data in (b"one", b"two")]
+    assert store.delete_blobs(digests, untouched_since=store.clock() - 60) == []
+    assert store.delete_blobs([*digests, "0" * 64], untouched_since=store.clock() + 60) == digests
+    assert list(store.list_blobs()) == []
+    with pytest.raises(errors.NotFound):
+        store.get_bytes(digests[0])
+
+
+def test_a_deleted_blob_can_be_stored_again(store: Store) -> None:
+    digest = store.put_bytes(b"again")
+    store.delete_blobs([digest], untouched_since=store.clock() + 60)
+    assert store.put_bytes(b"again") == digest
+    assert store.get_bytes(digest) == b"again"
+
+
+@pytest.mark.parametrize("how", ["put", "refresh"])
+def test_a_blob_older_than_half_the_grace_is_touched_when_it_is_used_again(
+    subject: Subject, tmp_path: Path, how: str
+) -> None:
+    store, data = _brief(subject, grace_s=0.4), os.urandom(1000)
+    digest = store.put_bytes(data)
+    (before,) = store.list_blobs()
+    time.sleep(1.2)  # S3 tells whole seconds
+    assert store.put_bytes(data) == digest if how == "put" else store.refresh(digest)
+    (after,) = store.list_blobs()
+    assert after.modified_at > before.modified_at
+    assert store.delete_blobs([digest], untouched_since=after.modified_at) == []
+    assert store.get_bytes(digest) == data
+
+
+def test_a_young_blob_is_not_touched(store: Store) -> None:
+    digest = store.put_bytes(b"young")
+    (before,) = store.list_blobs()
+    time.sleep(1.1)
+    assert store.refresh(digest)
+    store.put_bytes(b"young")
+    assert list(store.list_blobs()) == [before]
+
+
+def test_a_missing_blob_cannot_be_refreshed(store: Store) -> None:
+    assert not store.refresh("0" * 64)
+
+
+def test_a_deleted_ref_was_never_written(store: Store) -> None:
+    store.write_ref("heads/a", _ref(1, nonce="a", fence=7), expected=None)
+    store.delete_ref("heads/a")
+    store.delete_ref("heads/a")
+    assert store.read_ref("heads/a") is None
+    assert list(store.list_refs()) == []
+    assert store.write_ref("heads/a", _ref(1, nonce="b"), expected=None)
+
+
+def test_what_writers_store_beside_a_collector_is_there_afterwards(subject: Subject) -> None:
+    store, num = subject.store, 60
+    shared = {store.put_bytes(b"blob %d" % number) for number in range(num)}
+    unused = {store.put_bytes(b"unused %d" % number) for number in range(num)}
+    settings = subject.settings.model_copy(update={"gc_grace_s": 1e-6})  # writers touch whatever they find
+    time.sleep(2.1)  # S3 tells whole seconds
+    answers = in_processes(3, write_or_collect, settings, num, store.clock())
+    deleted = next(set(answer) for answer in answers if answer)
+    assert sum(map(bool, answers)) == 1
+    assert unused <= deleted <= unused | shared
+    assert {blob.digest for blob in store.list_blobs()} == shared

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NamedTuple, Protocol
 
 from millrace.contracts.artifacts import FileEntry, Ref
+
+
+class BlobInfo(NamedTuple):
+    """A blob as a listing shows it.
+
+    Attributes:
+        modified_at: When it was last written or touched, in seconds since 1970 by the store's own clock.
+    """
+
+    digest: str
+    size_bytes: int
+    modified_at: float
 
 
 class Store(Protocol):
     """Blobs are write-once and named by SHA-256; refs are small mutable JSON bodies. One tenant per instance.
 
     Keys: ``t/<tenant>/cas/sha256/ab/cd/<hex>`` and ``t/<tenant>/refs/<name>``. Safe under many threads and processes.
+
+    Storing a blob that is there already touches it if it is older than half the grace: what a writer stored is not
+    collected as garbage before it can be announced (docs/operations.md, "Garbage collection").
     """
 
     tenant: str
@@ -57,6 +72,28 @@ class Store(Protocol):
 
     def list_refs(self, prefix: str = "") -> Iterator[str]:
         """Names of refs under a prefix, sorted."""
+
+    def delete_ref(self, name: str) -> None:
+        """Remove a ref; nothing if there is none. Only for refs that nobody writes any more."""
+
+    def refresh(self, digest: str) -> bool:
+        """Touch a blob that is older than half the grace, as storing it again would; False if it is not there."""
+
+    def list_blobs(self, *, after: str = "") -> Iterator[BlobInfo]:
+        """Blobs in order of their digests, from the first one greater than `after`; a page in memory at a time."""
+
+    def delete_blobs(self, digests: Sequence[str], *, untouched_since: float) -> list[str]:
+        """Delete those that were not written or touched since, looked at right before; return what was deleted.
+
+        A writer that stores one of them at the same moment has it afterwards. May stop early: ask again for the rest.
+        One caller at a time.
+        """
+
+    def clear_leftovers(self, *, untouched_since: float) -> int:
+        """Remove unfinished uploads that began before; return how many there were."""
+
+    def clock(self) -> float:
+        """The store's own clock, which `modified_at` is told by, in seconds since 1970."""
 
     def check(self) -> None:
         """Raise Unavailable or Unauthorized, with a remedy, unless reading and writing work."""

@@ -19,7 +19,8 @@ def open_store(settings: Settings, *, tenant: str = "default") -> Store:
         Unauthorized, ResourceExhausted, Unavailable: The directory cannot be made.
     """
     if settings.store.startswith("file://"):
-        return LocalStore(Path(settings.store.removeprefix("file://")), tenant=tenant)
+        root = Path(settings.store.removeprefix("file://"))
+        return LocalStore(root, tenant=tenant, grace_s=settings.gc_grace_s)
     # Imported here because the client takes 60 ms to import, which a laptop's factory need not pay.
     from millrace.store.s3 import S3Store
 

@@ -122,12 +122,15 @@ def settle(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def sweep(folder: Path) -> None:
-    """Remove what killed writers left in folder more than a day ago."""
-    limit = time.time() - STALE_S
+def sweep(folder: Path, *, limit: float | None = None) -> int:
+    """Remove what killed writers left in folder before limit, by default a day ago; return how many files that were."""
+    limit = time.time() - STALE_S if limit is None else limit
+    num_removed = 0
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             # Another process may sweep at the same moment.
             with contextlib.suppress(FileNotFoundError):
                 if entry.name.endswith(".tmp") and entry.stat().st_mtime < limit:
                     os.unlink(entry.path)
+                    num_removed += 1
+    return num_removed

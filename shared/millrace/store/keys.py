@@ -28,7 +28,11 @@ def blob_key(tenant: str, digest: str) -> str:
     """Return ``t/<tenant>/cas/sha256/ab/cd/<hex>``. Raises InvalidInput unless digest is 64 lowercase hex digits."""
     if not _DIGEST.fullmatch(digest):
         raise errors.InvalidInput(f"{digest[:80]!r} is not a digest.", remedy="Give 64 lowercase hexadecimal digits.")
-    return f"{tenant_prefix(tenant)}cas/sha256/{digest[:2]}/{digest[2:4]}/{digest}"
+    return f"{blob_prefix(tenant)}{digest[:2]}/{digest[2:4]}/{digest}"
+
+
+def blob_prefix(tenant: str) -> str:
+    return f"{tenant_prefix(tenant)}cas/sha256/"
 
 
 def ref_key(tenant: str, name: str) -> str:
@@ -45,3 +49,13 @@ def ref_key(tenant: str, name: str) -> str:
 
 def ref_prefix(tenant: str) -> str:
     return f"{tenant_prefix(tenant)}refs/"
+
+
+def probe_key(tenant: str, name: str) -> str:
+    """Of an object that is written to see what the service does, and removed."""
+    return f"{tenant_prefix(tenant)}check/{name}"
+
+
+def condemned_key(tenant: str) -> str:
+    """Of the list of blobs that a collector is just deleting."""
+    return f"{tenant_prefix(tenant)}collecting/condemned"

@@ -7,13 +7,16 @@ import fcntl
 import hashlib
 import io
 import os
-from collections.abc import Iterator
+import secrets
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from millrace import errors
 from millrace.contracts.artifacts import Ref
-from millrace.store import keys, refs
+from millrace.store import BlobInfo, keys, refs
+from millrace.store.ages import GRACE_S, is_old
 from millrace.store.disk import (
     Source,
     copy,
@@ -38,9 +41,10 @@ class LocalStore:
     of it or nothing. Storing a blob that is there already verifies it, and replaces it if its bytes have rotted.
     """
 
-    def __init__(self, root: Path, *, tenant: str) -> None:
+    def __init__(self, root: Path, *, tenant: str, grace_s: float = GRACE_S) -> None:
         """Create the tenant's folders. Raises Unauthorized, ResourceExhausted or Unavailable if that is impossible."""
         self.tenant = tenant
+        self._grace_s = grace_s
         self._root = root.absolute()
         self._home = self._root / keys.tenant_prefix(tenant)
         self._pending = self._home / "tmp"
@@ -57,10 +61,11 @@ class LocalStore:
             target = self._blob(digest)
             with translated("write", target):
                 self._make(target.parent)
-                if not self._holds(target, digest, size):
+                if not self._reuse(target, digest, size):
                     os.fchmod(file.fileno(), 0o444)
                     settle(file)
-                    path.rename(target)
+                    with self._locked(digest):
+                        path.rename(target)
                 # Also when another process wrote it: its name may not have reached the disk yet.
                 sync_directory(target.parent)
         return digest, size
@@ -142,6 +147,54 @@ class LocalStore:
         names = (name.removesuffix(_REF_SUFFIX) for name in found)
         yield from sorted(name for name in names if name.startswith(prefix))
 
+    def delete_ref(self, name: str) -> None:
+        """See Store.delete_ref."""
+        path = self._ref(name)
+        with self._locked(name), translated("remove", path), contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+    def refresh(self, digest: str) -> bool:
+        """See Store.refresh."""
+        path = self._blob(digest)
+        with self._locked(digest), translated("touch", path):
+            try:
+                if is_old(path.stat().st_mtime, now=time.time(), grace_s=self._grace_s):
+                    os.utime(path)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def list_blobs(self, *, after: str = "") -> Iterator[BlobInfo]:
+        """See Store.list_blobs."""
+        top = self._root / keys.blob_prefix(self.tenant)
+        for first in _names(top, after[:2]):
+            for second in _names(top / first, after[2:4] if after.startswith(first) else ""):
+                folder = top / first / second
+                for digest in _names(folder, after):
+                    with contextlib.suppress(FileNotFoundError):
+                        found = (folder / digest).stat()
+                        if digest > after:
+                            yield BlobInfo(digest, found.st_size, found.st_mtime)
+
+    def delete_blobs(self, digests: Sequence[str], *, untouched_since: float) -> list[str]:
+        """See Store.delete_blobs."""
+        return [digest for digest in digests if self._delete(digest, untouched_since)]
+
+    def clear_leftovers(self, *, untouched_since: float) -> int:
+        """See Store.clear_leftovers."""
+        return sweep(self._pending, limit=untouched_since)
+
+    def clock(self) -> float:
+        """See Store.clock."""
+        # The file system's: of a network disk it is the server's, which is not this host's.
+        probe = self._pending / f".{secrets.token_hex(8)}.tmp"
+        with translated("write", probe):
+            probe.touch()
+            try:
+                return probe.stat().st_mtime
+            finally:
+                probe.unlink()
+
     def check(self) -> None:
         """See Store.check."""
         digest = self.put_bytes(b"millrace store check\n")
@@ -155,13 +208,24 @@ class LocalStore:
             raise errors.InvalidInput(f"{name!r} is not a ref's name.", remedy=f"No part may end in {_REF_SUFFIX!r}.")
         return self._root / f"{keys.ref_key(self.tenant, name)}{_REF_SUFFIX}"
 
-    @staticmethod
-    def _holds(target: Path, digest: str, size: int) -> bool:
+    def _reuse(self, target: Path, digest: str, size: int) -> bool:
+        """Whether the blob is there, whole, and young enough to stay; it is touched if it was not."""
         try:
             with target.open("rb") as existing:
-                return hash_stream(existing) == (digest, size)
-        except FileNotFoundError:
+                return hash_stream(existing) == (digest, size) and self.refresh(digest)
+        except (FileNotFoundError, errors.Unauthorized):  # another user's file cannot be touched: it is replaced
             return False
+
+    def _delete(self, digest: str, untouched_since: float) -> bool:
+        path = self._blob(digest)
+        with self._locked(digest), translated("remove", path):
+            try:
+                if path.stat().st_mtime >= untouched_since:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
+                return False
+        return True
 
     def _make(self, folder: Path) -> None:
         """Create a folder so that it survives a power loss: the parent is synced once a process, whoever made it."""
@@ -181,3 +245,11 @@ class LocalStore:
         with translated("lock", self._home), (self._home / "locks" / f"{stripe:02d}").open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _names(folder: Path, at_least: str) -> list[str]:
+    """What a folder holds, sorted, from a name on."""
+    try:
+        return sorted(name for name in os.listdir(folder) if name >= at_least)
+    except FileNotFoundError:
+        return []

@@ -8,7 +8,7 @@ import io
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -17,10 +17,11 @@ from minio.error import S3Error
 from millrace import errors
 from millrace.contracts.artifacts import Ref
 from millrace.settings import Settings
-from millrace.store import keys, refs
+from millrace.store import BlobInfo, keys, refs, s3_sweeping
+from millrace.store.ages import is_old
 from millrace.store.disk import copy, deliver, open_input
 from millrace.store.s3_endpoint import endpoint, translated
-from millrace.store.s3_objects import ObjectReader, open_object, part_bytes, put_if, upload
+from millrace.store.s3_objects import ObjectInfo, ObjectReader, open_object, part_bytes, put_if, stat, upload
 from millrace.store.verified import chunks, hash_stream, missing, too_large, verified
 
 SPOOL_BYTES = 8 * 2**20  # a stream up to this size waits for its digest in memory, a longer one in a temporary file
@@ -38,6 +39,7 @@ class S3Store:
     def __init__(self, settings: Settings, *, tenant: str) -> None:
         """Make no request yet. Raises InvalidInput for a malformed MILLRACE_STORE_URL or tenant."""
         self.tenant = tenant
+        self._grace_s = settings.gc_grace_s
         self._where = endpoint(settings)
         self._refs = keys.ref_prefix(tenant)
         self._is_bucket_known = False
@@ -93,7 +95,7 @@ class S3Store:
         found = self._stat(digest)
         if found is None:
             raise missing(digest)
-        return found[0]
+        return found.size
 
     def read_ref(self, name: str) -> Ref | None:
         """See Store.read_ref."""
@@ -134,11 +136,56 @@ class S3Store:
             ):
                 yield item.object_name.removeprefix(self._refs)
 
+    def delete_ref(self, name: str) -> None:
+        """See Store.delete_ref."""
+        key = keys.ref_key(self.tenant, name)
+        self._ensure_bucket()
+        with translated(self._where):
+            self._where.client.remove_object(self._where.bucket, key)
+
+    def refresh(self, digest: str) -> bool:
+        """See Store.refresh."""
+        self._ensure_bucket()
+        found = self._stat(digest)
+        if found is None or not self._is_old(found):
+            return found is not None
+        # Through this process, not copied by the service: a copy would get another ETag than the same bytes sent.
+        with self.open(digest) as source:
+            upload(self._where, keys.blob_key(self.tenant, digest), source, size=found.size)
+        s3_sweeping.await_sweep(self._where, self.tenant, digest)
+        return self.exists(digest)
+
+    def list_blobs(self, *, after: str = "") -> Iterator[BlobInfo]:
+        """See Store.list_blobs."""
+        self._ensure_bucket()
+        prefix = keys.blob_prefix(self.tenant)
+        start = keys.blob_key(self.tenant, after) if after else None
+        with translated(self._where):
+            for item in self._where.client.list_objects(
+                self._where.bucket, prefix=prefix, recursive=True, start_after=start
+            ):
+                digest = str(item.object_name).rpartition("/")[2]
+                yield BlobInfo(digest, int(item.size), item.last_modified.timestamp())
+
+    def delete_blobs(self, digests: Sequence[str], *, untouched_since: float) -> list[str]:
+        """See Store.delete_blobs."""
+        return s3_sweeping.delete_untouched(self._where, self.tenant, digests, untouched_since=untouched_since)
+
+    def clear_leftovers(self, *, untouched_since: float) -> int:
+        """See Store.clear_leftovers."""
+        self._ensure_bucket()
+        return s3_sweeping.clear_leftovers(self._where, self.tenant, untouched_since=untouched_since)
+
+    def clock(self) -> float:
+        """See Store.clock."""
+        self._ensure_bucket()
+        return s3_sweeping.probe_clock(self._where, self.tenant)
+
     def check(self) -> None:
         """See Store.check. Also proves on an object of its own, which it removes, that conditions are honoured."""
         digest = self.put_bytes(b"millrace store check\n")
         self.get_bytes(digest)
-        key = f"{keys.tenant_prefix(self.tenant)}check/{secrets.token_hex(16)}"
+        key = keys.probe_key(self.tenant, secrets.token_hex(16))
         try:
             is_honoured = put_if(self._where, key, b"first", etag=None) and not put_if(
                 self._where, key, b"second", etag=None
@@ -157,26 +204,29 @@ class S3Store:
     def _put(self, file: BinaryIO, digest: str, size: int) -> None:
         self._ensure_bucket()
         found = self._stat(digest)
-        if found is not None and found[0] == size:
+        if found is not None and found.size == size and not self._is_old(found):
             file.seek(0)
-            if found[1] == _etag_of(file, size):
+            if found.etag == _etag_of(file, size):
                 return
+        self._send(file, digest, size)
+        if found is not None:
+            # What was there may be about to be collected, and its collector may not have seen that it is new again.
+            s3_sweeping.await_sweep(self._where, self.tenant, digest)
+            if not self.exists(digest):
+                self._send(file, digest, size)
+
+    def _send(self, file: BinaryIO, digest: str, size: int) -> None:
         file.seek(0)
         # Verified as it is read, so that a file which changes meanwhile aborts the upload instead of being stored
         # under the digest of what it was.
         source = verified(file, digest, size=size, fault=_changed)
         upload(self._where, keys.blob_key(self.tenant, digest), source, size=size)
 
-    def _stat(self, digest: str) -> tuple[int, str] | None:
-        key = keys.blob_key(self.tenant, digest)
-        with translated(self._where):
-            try:
-                found = self._where.client.stat_object(self._where.bucket, key)
-            except S3Error as error:
-                if error.code == "NoSuchKey":
-                    return None
-                raise
-        return int(found.size), str(found.etag)
+    def _stat(self, digest: str) -> ObjectInfo | None:
+        return stat(self._where, keys.blob_key(self.tenant, digest))
+
+    def _is_old(self, found: ObjectInfo) -> bool:
+        return is_old(found.modified_at, now=found.now, grace_s=self._grace_s)
 
     @contextlib.contextmanager
     def _reader(self, digest: str) -> Iterator[ObjectReader]:

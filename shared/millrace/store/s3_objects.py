@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import math
 import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import urllib3
@@ -20,6 +22,41 @@ _READ_PAUSES_S = (0.0, 0.2, 0.5, 1.0, 2.0)
 _PRECONDITION = {"PreconditionFailed", "ConditionalRequestConflict", "ConcurrentModification", "NoSuchKey"}
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What a service says of an object.
+
+    Attributes:
+        modified_at, now: When it was written and when it answered, in seconds since 1970 by its own clock.
+        version: Of a bucket that keeps versions.
+    """
+
+    size: int
+    etag: str
+    modified_at: float
+    now: float
+    version: str | None
+
+
+def stat(where: Endpoint, key: str) -> ObjectInfo | None:
+    """Look at an object; None if there is none. Raises what `translated` says."""
+    with translated(where):
+        try:
+            found = where.client.stat_object(where.bucket, key)
+        except S3Error as error:
+            if error.code == "NoSuchKey":
+                return None
+            raise
+    said = (found.metadata or {}).get("Date")
+    return ObjectInfo(
+        size=int(found.size or 0),
+        etag=str(found.etag),
+        modified_at=found.last_modified.timestamp() if found.last_modified else 0.0,
+        now=parsedate_to_datetime(said).timestamp() if said else time.time(),
+        version=found.version_id,
+    )
+
+
 def part_bytes(size: int) -> int:
     """The size of one part of an upload: 16 MiB, more only where 10,000 of those are too few."""
     return max(PART_BYTES, math.ceil(size / _MAX_PARTS / 2**20) * 2**20)
@@ -32,6 +69,11 @@ def upload(where: Endpoint, key: str, source: Any, *, size: int) -> None:
         where.client.put_object(
             where.bucket, key, source, size, part_size=part_bytes(size), num_parallel_uploads=_NUM_PARALLEL_PARTS
         )
+
+
+def upload_bytes(where: Endpoint, key: str, body: bytes) -> None:
+    """Write a small object."""
+    upload(where, key, io.BytesIO(body), size=len(body))
 
 
 def put_if(where: Endpoint, key: str, body: bytes, *, etag: str | None) -> bool:
