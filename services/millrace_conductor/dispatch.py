@@ -1,9 +1,17 @@
-"""Dispatch: pending tasks become commands, only as many as announced capacity takes, highest priority first."""
+"""Dispatch: pending tasks become commands, only as many as announced capacity takes.
+
+Slots, limits and shares are decided in one transaction at a time for each resource class and each limit's key, however
+many conductors there are. Locks are taken in one order: the runs of the fold that goes before, then classes, then keys;
+further runs only if nobody else has them. So nobody waits in a circle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+import random
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import structlog
 
@@ -12,12 +20,14 @@ from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import ErrorInfo
 from millrace.contracts.ids import attempt_id
 from millrace.contracts.pipelines import Binding, GraphStage
-from millrace.ledger import endpoints, tasks
+from millrace.ledger import endpoints, lanes, tasks
 from millrace.ledger.database import Transaction
+from millrace.ledger.lanes import Hold, Lane
 from millrace.ledger.state import FINAL_RUN, RunState, TaskKey, TaskState
 from millrace_conductor.folding import Folding
 from millrace_conductor.handlers import apply
 from millrace_conductor.lifecycle import fail_stage, graph_stage, with_stage
+from millrace_conductor.shares import Claim, divide, let_in
 
 log = structlog.get_logger()
 
@@ -29,34 +39,136 @@ Class = tuple[str, str]
 
 
 def dispatch(
-    folding: Folding, classes: Iterable[Class], *, slots: Mapping[Class, int], indices: Mapping[TaskKey, ArtifactRef]
+    folding: Folding,
+    classes: Iterable[Class],
+    *,
+    slots: Mapping[Class, int],
+    indices: Mapping[TaskKey, ArtifactRef],
+    weights: Mapping[str, float] = MappingProxyType({}),
+    luck: Callable[[], float] = random.random,
 ) -> None:
-    """Turn pending tasks into commands in the outbox.
-
-    Conductors that dispatch at one instant do not see each other's commands: the broker may then hold a few more.
+    """Turn pending tasks into commands in the outbox: by weight among tenants, by priority and age within one.
 
     Args:
-        folding: The transaction in which slots are counted and taken; nothing in it waits for another conductor.
+        folding: The transaction in which slots are counted and taken.
         classes: Where a slot may be free or a task may be new.
         slots: Announced slots.
         indices: Of the results that a merge reads. A merge without one is left pending, and named in the outcome.
+        weights: Of tenants; one that is not named weighs 1.
+        luck: In [0, 1), anew at each call.
     """
     offered = sorted(c for c in set(classes) if slots.get(c, 0) > 0)
     if not offered:
         return
     folding.write_tasks()
-    num_open = tasks.count_open(folding.tx)
-    for service, resource_class in offered:
-        free = slots[service, resource_class] * IN_FLIGHT_PER_SLOT - num_open.get((service, resource_class), 0)
-        if free <= 0:
-            continue
-        pending = tasks.pending_tasks(folding.tx, service, resource_class, now=folding.now, limit=free)
-        folding.lock(task.key.run_id for task in pending)
-        for task in pending:
-            if task.key.phase == "merge" and task.key not in indices:
-                folding.outcome.unindexed.add(task.key)
-            else:
+    waiting = {c: found for c in offered if (found := lanes.find_lanes(folding.tx, *c))}
+    desk = _Desk(folding, indices)
+    lanes.lock_names(folding.tx, (f"class {service}.{resource_class}" for service, resource_class in waiting))
+    desk.look_at_limits(lane for found in waiting.values() for lane in found)
+    for place, found in waiting.items():
+        held = lanes.held_places(folding.tx, *place)
+        free = slots[place] * IN_FLIGHT_PER_SLOT - sum(held.values())
+        if free > 0:
+            for task in _choose(desk, place, found, free=free, held=held, weights=weights, luck=luck):
                 _dispatch_one(folding, task, indices)
+                desk.note(task)
+            folding.write_tasks()  # the next class may share a limit's key
+
+
+def _choose(
+    desk: _Desk,
+    place: Class,
+    found: Sequence[Lane],
+    *,
+    free: int,
+    held: Mapping[str, int],
+    weights: Mapping[str, float],
+    luck: Callable[[], float],
+) -> list[TaskState]:
+    """The tasks that take the free places of a class. Of each tenant only as many are read as it gets."""
+    open_lanes = [lane for lane in found if not desk.is_saturated(lane)]
+    claims = {
+        t: Claim(held.get(t, 0), free, weights.get(t, 1.0), 1.0 - luck())
+        for t in sorted({x.tenant for x in open_lanes})
+    }
+    ready: dict[str, list[TaskState]] = {tenant: [] for tenant in claims}
+    while True:
+        given = divide(free, claims)
+        short = [tenant for tenant, num in given.items() if len(ready[tenant]) < num]
+        if not short:
+            return [task for tenant, num in given.items() for task in ready[tenant][:num]]
+        for tenant in short:
+            own = [lane for lane in open_lanes if lane.tenant == tenant]
+            ready[tenant] = desk.first(place, own, num=given[tenant])
+            if len(ready[tenant]) < given[tenant]:  # that is all there is: the others get what it leaves
+                claims[tenant] = replace(claims[tenant], waiting=len(ready[tenant]))
+
+
+@dataclass(slots=True)
+class _Desk:
+    """What one dispatch knows of limits, and how it reads lanes."""
+
+    folding: Folding
+    indices: Mapping[TaskKey, ArtifactRef]
+    holds: dict[Lane, Hold] = field(default_factory=dict)
+
+    def look_at_limits(self, found: Iterable[Lane]) -> None:
+        """Decide alone about every limit's key that has a lane, and learn who holds it."""
+        limited = {lane for lane in found if lane.limit_key}
+        lanes.lock_names(self.folding.tx, (f"limit {lane.tenant}/{lane.limit_key}" for lane in limited))
+        self.holds = {lane: lanes.held_limit(self.folding.tx, lane) for lane in limited}
+
+    def is_saturated(self, lane: Lane) -> bool:
+        return bool(lane.limit_key) and let_in([sys.maxsize], **self.holds[lane]._asdict()) == 0
+
+    def note(self, task: TaskState) -> None:
+        """Count a task that was just dispatched."""
+        lane = Lane(task.tenant, task.limit_key)
+        if task.limit_key:
+            held, smallest, ruled = self.holds[lane]
+            least = task.limit_max if smallest is None else min(smallest, task.limit_max)
+            self.holds[lane] = Hold(held + 1, least, ruled)
+
+    def first(self, place: Class, own: Sequence[Lane], *, num: int) -> list[TaskState]:
+        """The first tasks of a tenant's lanes together, in order."""
+        ready = [task for lane in own for task in self._let_in(lane, self._head(place, lane, num=num))]
+        return sorted(ready, key=lambda task: (-task.priority, task.key))[:num]
+
+    def _let_in(self, lane: Lane, head: Sequence[TaskState]) -> Sequence[TaskState]:
+        if not lane.limit_key:
+            return head
+        return head[: let_in((task.limit_max for task in head), **self.holds[lane]._asdict())]
+
+    def _head(self, place: Class, lane: Lane, *, num: int) -> list[TaskState]:
+        """The first tasks of a lane that may be sent, passing over runs that somebody else is folding."""
+        found: dict[TaskKey, TaskState] = {}
+        behind: TaskState | None = None
+        while len(found) < num:
+            rows = lanes.lane_tasks(self.folding.tx, *place, lane, now=self.folding.now, limit=num, behind=behind)
+            mine = self._claimed(rows)
+            found |= {task.key: task for task in mine}
+            passed = [task for task in rows if task.key not in found]
+            if not passed or len(rows) < num:
+                break
+            behind = passed[-1]
+        return list(found.values())[:num]
+
+    def _claimed(self, rows: Sequence[TaskState]) -> list[TaskState]:
+        """Those of the tasks whose runs are free, as they are now that their runs are locked."""
+        folding = self.folding
+        new = {task.key.run_id for task in rows} - folding.runs.keys()
+        folding.lock(new, skip_held=True)
+        if new and folding.tx.lock:  # somebody else may have ended them between the reading and the lock
+            fresh = tasks.load_tasks(folding.tx, [t.key for t in rows if t.key.run_id in new & folding.runs.keys()])
+            rows = [fresh.get(task.key, task) for task in rows]
+        mine = [task for task in rows if task.status == "pending" and self._may_run(task)]
+        unindexed = {task.key for task in mine if task.key.phase == "merge" and task.key not in self.indices}
+        folding.outcome.unindexed |= unindexed
+        return [task for task in mine if task.key not in unindexed]
+
+    def _may_run(self, task: TaskState) -> bool:
+        run = self.folding.runs.get(task.key.run_id)
+        return run is not None and run.status not in FINAL_RUN
 
 
 def _dispatch_one(folding: Folding, task: TaskState, indices: Mapping[TaskKey, ArtifactRef]) -> None:

@@ -58,9 +58,9 @@ class Folding:
 
     # --- reading
 
-    def lock(self, run_ids: Iterable[str]) -> None:
-        """Lock runs and read them; those that there are stand in `runs` afterwards."""
-        found = runs.lock_runs(self.tx, set(run_ids) - self.runs.keys())
+    def lock(self, run_ids: Iterable[str], *, skip_held: bool = False) -> None:
+        """Lock runs and read them; those that there are, and that nobody else has, stand in `runs` afterwards."""
+        found = runs.lock_runs(self.tx, set(run_ids) - self.runs.keys(), skip_held=skip_held)
         self.runs |= found
         self._as_read |= found
         self._seqs |= {run_id: run.seq for run_id, run in found.items()}

@@ -213,6 +213,7 @@ def _new_task(run: RunState, effect: AddTasks) -> TaskState:
         resource_class=spec.resources.resource_class,
         priority=run.priority,
         limit_key=spec.limit.key if spec.limit else "",
+        limit_max=spec.limit.max if spec.limit else 0,
     )
 
 

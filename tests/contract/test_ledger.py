@@ -14,7 +14,7 @@ from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.events import CancelRequested, Event, RunFinished, RunSubmitted, make_event
 from millrace.contracts.ids import new_id, new_run_id
 from millrace.contracts.pipelines import Binding, Graph, GraphStage
-from millrace.ledger import journal, queues, tasks
+from millrace.ledger import journal, lanes, queues, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.endpoints import set_desired
 from millrace.ledger.ledger import Ledger, open_ledger
@@ -159,7 +159,7 @@ def test_tasks_keep_their_state_and_come_out_by_priority(ledger: Ledger) -> None
         tasks.add_tasks(tx, like(older, 0), count=3)
         tasks.add_tasks(tx, like(newer, 5), count=1)
         tasks.add_tasks(tx, like(older, 0), count=3)
-        return tasks.pending_tasks(tx, "training", "cpu", now=1.0, limit=3)
+        return lanes.lane_tasks(tx, "training", "cpu", lanes.Lane("default", ""), now=1.0, limit=3)
 
     pending = ledger.database.transact(work)
     assert [(t.key.run_id, t.key.idx) for t in pending] == [(newer, 0), (older, 0), (older, 1)]

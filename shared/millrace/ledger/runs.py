@@ -33,23 +33,25 @@ _graphs: OrderedDict[str, Graph] = OrderedDict()
 _graphs_lock = threading.Lock()
 
 
-def lock_runs(tx: Transaction, run_ids: Iterable[str]) -> dict[str, RunState]:
+def lock_runs(tx: Transaction, run_ids: Iterable[str], *, skip_held: bool = False) -> dict[str, RunState]:
     """Lock runs, in one order so that two conductors never wait for each other, and return their state by id.
 
-    Ids without a run are left out.
+    Ids without a run are left out; with `skip_held` also runs that another transaction has.
     """
     wanted = sorted(set(run_ids))
     if not wanted:
         return {}
     where = f"run_id IN ({marks(wanted)})"
-    found = tx.rows(f"SELECT {_RUN} FROM runs WHERE {where} ORDER BY run_id{tx.lock}", wanted)
+    lock = f"{tx.lock} SKIP LOCKED" if tx.lock and skip_held else tx.lock
+    found = tx.rows(f"SELECT {_RUN} FROM runs WHERE {where} ORDER BY run_id{lock}", wanted)
     graphs = _graphs_of(tx, {str(row[-1]): str(row[0]) for row in found})
     stages: dict[str, dict[str, StageState]] = {str(row[0]): {} for row in found}
     for run_id, *rest in tx.rows(
         f"SELECT run_id, {STAGE_COLUMNS} FROM stages WHERE {where} ORDER BY run_id, position", wanted
     ):
         stage = stage_of(rest)
-        stages[str(run_id)][stage.name] = stage
+        if str(run_id) in stages:
+            stages[str(run_id)][stage.name] = stage
     return {str(row[0]): _run(row, graphs[str(row[-1])], stages[str(row[0])]) for row in found}
 
 

@@ -1,4 +1,4 @@
-"""Rows of tasks: adding them in bulk, choosing what may start, and what is open."""
+"""Rows of tasks: adding them in bulk, reading and writing single ones, and what is open. Choosing what may start: lanes.py."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from millrace.ledger.state import TaskKey, TaskState
 _KEY = ("run_id", "stage", "round", "phase", "idx")
 _VALUES = (
     "tenant", "service", "resource_class", "priority", "status", "fence", "failures", "losses", "outages", "nonce", "worker",
-    "ready_at", "dispatched_at", "limit_key", "cache_key", "result",
+    "ready_at", "dispatched_at", "limit_key", "limit_max", "cache_key", "result",
 )  # fmt: skip
-_COLUMNS = ", ".join((*_KEY, *_VALUES))
+COLUMNS = ", ".join((*_KEY, *_VALUES))
 _IS_KEY = " AND ".join(f"{c} = ?" for c in _KEY)
 _PAGE = 1000
 
@@ -26,23 +26,28 @@ def load_tasks(tx: Transaction, keys: Iterable[TaskKey]) -> dict[TaskKey, TaskSt
         return {}
     values = ",".join(["(?,?,?,?,?)"] * len(wanted))
     rows = tx.rows(
-        f"SELECT {_COLUMNS} FROM tasks WHERE ({', '.join(_KEY)}) IN (VALUES {values})",
+        f"SELECT {COLUMNS} FROM tasks WHERE ({', '.join(_KEY)}) IN (VALUES {values})",
         [v for key in wanted for v in key],
     )
-    return {task.key: task for task in map(_task, rows)}
+    return {task.key: task for task in map(task_of, rows)}
 
 
 def add_tasks(tx: Transaction, like: TaskState, *, count: int) -> None:
-    """Make `count` tasks pending that differ from `like` by index alone; one statement, however many they are."""
+    """Make `count` tasks that differ from `like` by index alone; one statement, however many they are.
+
+    Those that were set aside by a stage that is executed again begin again, under the fence that they had.
+    """
     key = like.key
     tx.run(
         "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)"
         " INSERT INTO tasks (run_id, stage, round, phase, idx, tenant, service, resource_class, priority, status, fence,"
-        " failures, nonce, worker, ready_at, limit_key)"
-        " SELECT ?, ?, ?, ?, n, ?, ?, ?, ?, 'pending', 0, 0, '', '', 0, ? FROM numbers WHERE n < ?"
-        " ON CONFLICT (run_id, stage, round, phase, idx) DO NOTHING",
+        " failures, nonce, worker, ready_at, limit_key, limit_max)"
+        " SELECT ?, ?, ?, ?, n, ?, ?, ?, ?, ?, 0, 0, '', '', 0, ?, ? FROM numbers WHERE n < ?"
+        " ON CONFLICT (run_id, stage, round, phase, idx) DO UPDATE SET status = excluded.status, failures = 0, losses = 0,"
+        " outages = 0, nonce = '', worker = '', ready_at = 0, dispatched_at = NULL, result = NULL, cache_key = ''"
+        " WHERE tasks.status = 'cancelled'",
         (count, key.run_id, key.stage, key.round, key.phase, like.tenant, like.service, like.resource_class, like.priority,
-         like.limit_key, count),
+         like.status, like.limit_key, like.limit_max, count),
     )  # fmt: skip
 
 
@@ -53,47 +58,23 @@ def save_tasks(tx: Transaction, tasks: Iterable[TaskState]) -> None:
 
 def open_tasks(tx: Transaction, run_id: str) -> list[TaskState]:
     """Tasks of a run that were dispatched or are running."""
-    rows = tx.rows(f"SELECT {_COLUMNS} FROM tasks WHERE run_id = ? AND status IN ('dispatched', 'running')", (run_id,))
-    return [_task(r) for r in rows]
+    rows = tx.rows(f"SELECT {COLUMNS} FROM tasks WHERE run_id = ? AND status IN ('dispatched', 'running')", (run_id,))
+    return [task_of(r) for r in rows]
 
 
 def close_tasks(tx: Transaction, run_id: str) -> None:
     """Mark every task of a run that has not ended as cancelled, so that nothing of it is dispatched any more."""
     tx.run(
-        "UPDATE tasks SET status = 'cancelled' WHERE run_id = ? AND status IN ('pending', 'dispatched', 'running')",
+        "UPDATE tasks SET status = 'cancelled' WHERE run_id = ?"
+        " AND status IN ('undecided', 'pending', 'paused', 'subscribed', 'dispatched', 'running')",
         (run_id,),
     )
-
-
-def pending_tasks(tx: Transaction, service: str, resource_class: str, *, now: float, limit: int) -> list[TaskState]:
-    """Tasks that may start now, highest priority first, then oldest run first; they and their runs are locked.
-
-    What another conductor holds is passed over, never waited for: it dispatches those itself.
-    """
-    columns = ", ".join(f"t.{c}" for c in (*_KEY, *_VALUES))
-    lock = f"{tx.lock} OF r, t SKIP LOCKED" if tx.lock else ""
-    rows = tx.rows(
-        f"SELECT {columns} FROM tasks t JOIN runs r ON r.run_id = t.run_id"
-        " WHERE t.status = 'pending' AND t.service = ? AND t.resource_class = ? AND t.ready_at <= ?"
-        f" ORDER BY t.priority DESC, t.run_id, t.stage, t.round, t.phase, t.idx LIMIT ?{lock}",
-        (service, resource_class, now, limit),
-    )
-    return [_task(r) for r in rows]
-
-
-def count_open(tx: Transaction) -> dict[tuple[str, str], int]:
-    """How many tasks are dispatched or running, by service and resource class."""
-    rows = tx.rows(
-        "SELECT service, resource_class, COUNT(*) FROM tasks WHERE status IN ('dispatched', 'running')"
-        " GROUP BY service, resource_class"
-    )
-    return {(str(s), str(c)): int(n) for s, c, n in rows}
 
 
 def next_ready_at(database: Database, *, after: float) -> float | None:
     """When the next task that waits for its time, or the next timer, is due."""
     rows = database.read(
-        "SELECT MIN(t) FROM (SELECT MIN(ready_at) AS t FROM tasks WHERE status = 'pending' AND ready_at > ?"
+        "SELECT MIN(t) FROM (SELECT MIN(ready_at) AS t FROM tasks WHERE status = 'pending' AND ready_at > 0 AND ready_at > ?"
         " UNION ALL SELECT MIN(due_at) AS t FROM timers) AS due",
         (after,),
     )
@@ -102,7 +83,7 @@ def next_ready_at(database: Database, *, after: float) -> float | None:
 
 def all_open_tasks(database: Database) -> list[TaskState]:
     """Dispatched and running tasks of all runs; as many as capacity is, not as runs are."""
-    return [_task(r) for r in database.read(f"SELECT {_COLUMNS} FROM tasks WHERE status IN ('dispatched', 'running')")]
+    return [task_of(r) for r in database.read(f"SELECT {COLUMNS} FROM tasks WHERE status IN ('dispatched', 'running')")]
 
 
 def results_in_order(database: Database, run_id: str, stage: str, round_: int) -> Iterator[dict[str, Any]]:
@@ -121,7 +102,7 @@ def results_in_order(database: Database, run_id: str, stage: str, round_: int) -
             return
 
 
-def _task(row: Row) -> TaskState:
+def task_of(row: Row) -> TaskState:
     key, values = row[:5], dict(zip(_VALUES, row[5:], strict=True))
     result = values.pop("result")
     return TaskState(key=TaskKey(*key), result=None if result is None else json.loads(result), **values)
