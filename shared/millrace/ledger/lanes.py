@@ -12,17 +12,21 @@ from millrace.ledger.tasks import COLUMNS, task_of
 _IN_CLASS = "status = 'pending' AND service = ? AND resource_class = ?"
 _IN_LANE = f"{_IN_CLASS} AND tenant = ? AND limit_key = ?"
 _IS_HELD = "status IN ('dispatched', 'running')"
+# Ordered and cut to one row, not MIN: PostgreSQL may plan a minimum as an aggregate over all pending tasks.
 _SKIP_SCAN = f"""
     WITH RECURSIVE tenants(tenant) AS (
-        SELECT MIN(tenant) FROM tasks WHERE {_IN_CLASS}
+        SELECT (SELECT tenant FROM tasks WHERE {_IN_CLASS} ORDER BY tenant LIMIT 1)
         UNION ALL
-        SELECT (SELECT MIN(tenant) FROM tasks WHERE {_IN_CLASS} AND tenant > t.tenant)
+        SELECT (SELECT tenant FROM tasks WHERE {_IN_CLASS} AND tenant > t.tenant ORDER BY tenant LIMIT 1)
         FROM tenants t WHERE t.tenant IS NOT NULL
     ), lanes(tenant, limit_key) AS (
-        SELECT tenant, (SELECT MIN(limit_key) FROM tasks WHERE {_IN_CLASS} AND tenant = t.tenant)
+        SELECT tenant,
+            (SELECT limit_key FROM tasks WHERE {_IN_CLASS} AND tenant = t.tenant ORDER BY limit_key LIMIT 1)
         FROM tenants t WHERE t.tenant IS NOT NULL
         UNION ALL
-        SELECT tenant, (SELECT MIN(limit_key) FROM tasks WHERE {_IN_CLASS} AND tenant = l.tenant AND limit_key > l.limit_key)
+        SELECT tenant,
+            (SELECT limit_key FROM tasks WHERE {_IN_CLASS} AND tenant = l.tenant AND limit_key > l.limit_key
+                ORDER BY limit_key LIMIT 1)
         FROM lanes l WHERE l.limit_key IS NOT NULL
     ) SELECT tenant, limit_key FROM lanes WHERE limit_key IS NOT NULL"""
 

@@ -25,8 +25,10 @@ def load_tasks(tx: Transaction, keys: Iterable[TaskKey]) -> dict[TaskKey, TaskSt
     if not wanted:
         return {}
     values = ",".join(["(?,?,?,?,?)"] * len(wanted))
-    rows = tx.rows(
-        f"SELECT {COLUMNS} FROM tasks WHERE ({', '.join(_KEY)}) IN (VALUES {values})",
+    names = [f"wanted_{column}" for column in _KEY]
+    rows = tx.rows(  # joined in this order, a look-up a key; for IN (VALUES ...) SQLite reads the whole table
+        f"WITH wanted({', '.join(names)}) AS (VALUES {values}) SELECT {COLUMNS} FROM wanted CROSS JOIN tasks"
+        f" WHERE {' AND '.join(f'{column} = {name}' for column, name in zip(_KEY, names, strict=True))}",
         [v for key in wanted for v in key],
     )
     return {task.key: task for task in map(task_of, rows)}
