@@ -58,7 +58,12 @@ class Settings(BaseSettings):
         default=5.0, gt=0, description="How often a worker says that it lives; six chances a lease."
     )
     warm_s: float = Field(
-        default=60.0, ge=0, description="How long an idle zygote stays; a torch one holds about 250 MB."
+        default=60.0, ge=0, description="How long an idle zygote or child stays; a torch one holds about 250 MB."
+    )
+    reuse: bool = Field(
+        default=True,
+        description="Whether a child goes on to further short attempts of its kind and tenant; false: a fork for each, which "
+        "costs ten times as much.",
     )
     grace_s: float = Field(
         default=20.0, ge=0, description="How long attempts may go on after SIGTERM; then they are handed back."

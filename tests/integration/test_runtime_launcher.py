@@ -15,7 +15,8 @@ import pytest
 from millrace.runtime.attempt import Attempt, Ending
 from millrace.runtime.channel import Channel
 from millrace.runtime.child import settings_values
-from millrace.runtime.launcher import Launched, Launcher
+from millrace.runtime.launched import Launched
+from millrace.runtime.launcher import Launcher
 from millrace.settings import Settings
 from probes.worker import PLUGIN, is_alive, make_command
 
@@ -30,9 +31,11 @@ def launcher() -> Iterator[Launcher]:
 
 
 def run(launched: Launched, home: Path, **config: object) -> tuple[Ending, Attempt]:
-    attempt = Attempt(make_command(**config), launched, log_path=home / "log", emit=lambda *_: None)
+    command = make_command(**config)
+    attempt = Attempt(command, launched, log_path=home / "log", emit=lambda *_: None)
     request = {
-        "command": make_command(**config).model_dump(mode="json"), "settings": settings_values(Settings(home=home)),
+        "command": command.model_dump(mode="json"), "nonce": "n", "checkpoint": None,
+        "settings": settings_values(Settings(home=home)),
         "workdir": str(home / "work"), "device": "cpu", "num_threads": 1,
     }  # fmt: skip
     try:
@@ -118,9 +121,9 @@ def test_peak_memory_is_the_childs(launcher: Launcher, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("report", "code"),
     [
-        ({"exit_code": None, "signal": 9, "oom": True}, "resource_exhausted"),
-        ({"exit_code": None, "signal": 9, "oom": False}, "worker_lost"),
-        ({"exit_code": 0, "signal": None, "oom": False}, "worker_lost"),
+        ({"exit_code": None, "signal": 9, "oom_kills": 2**40}, "resource_exhausted"),
+        ({"exit_code": None, "signal": 9, "oom_kills": 0}, "worker_lost"),
+        ({"exit_code": 0, "signal": None, "oom_kills": 2**40}, "worker_lost"),
     ],
 )
 def test_a_kill_for_want_of_memory_is_told_from_other_ends(
@@ -129,7 +132,7 @@ def test_a_kill_for_want_of_memory_is_told_from_other_ends(
     control, guard = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     channel, child = socket.socketpair()
     reading, writing = os.pipe2(os.O_NONBLOCK)
-    guard.send(json.dumps({"peak_memory_bytes": 2**30, **report}).encode())
+    guard.send(json.dumps({"peak_memory_bytes": 2**30, "killed": False, **report}).encode())
     ending, _ = run(Launched(control, Channel(channel), reading), tmp_path)
     assert ending.error is not None
     assert ending.error.code == code

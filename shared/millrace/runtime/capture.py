@@ -49,6 +49,15 @@ class LogCapture:
                 return False
             self._take(data)
 
+    def end(self) -> None:
+        """Take the attempt's last words. A warm child has flushed them, and says no more before its next attempt."""
+        self.read()
+        self._end_line()
+
+    def follow(self, fd: int) -> None:
+        """Read another child's pipe from now on."""
+        self._fd = fd
+
     @property
     def has_live(self) -> bool:
         return bool(self._live)

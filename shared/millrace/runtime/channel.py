@@ -1,6 +1,7 @@
 """A channel: JSON objects, one a line, over a stream socket between a worker and a child.
 
-The worker sends one request; the child answers with any number of `progress` and `metric` messages and one outcome.
+The worker sends a request, and perhaps `{"type": "stop", "attempt_id", "reason"}`; the child answers with any number of
+`progress` and `metric` messages and one outcome. A warm child is then sent its next request.
 """
 
 from __future__ import annotations
@@ -15,12 +16,17 @@ _CHUNK_BYTES = 65_536
 
 
 class Channel:
-    """One end. Sending is safe from several threads and blocks while the other end is slow; receiving is for one thread."""
+    """One end. Sending is safe from several threads and blocks while the other end is slow; receiving is for one thread.
+
+    Attributes:
+        was_unread: The other end is gone and had not read all that was sent to it.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._sending = threading.Lock()
         self._buffer = bytearray()
+        self.was_unread = False
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -28,8 +34,12 @@ class Channel:
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one message. Raises OSError if the other end is gone, ValueError or TypeError if it is not JSON."""
         line = json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-        with self._sending:
-            self._socket.sendall(line)
+        try:
+            with self._sending:
+                self._socket.sendall(line)
+        except (BrokenPipeError, ConnectionResetError):
+            self.was_unread = True
+            raise
 
     def receive(self) -> dict[str, Any] | None:
         """Wait for one message; None if the other end closed first."""
@@ -49,12 +59,15 @@ class Channel:
                 data = self._socket.recv(_CHUNK_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
-            except ConnectionResetError:
+            except ConnectionResetError:  # the kernel's word for "closed, with data in its queue"
+                self.was_unread = True
                 data = b""
             if not data:
                 is_open = False
                 break
             self._buffer += data
+            if len(data) < _CHUNK_BYTES:  # all there was; an end that follows is heard by the next call
+                break
         return list(self._whole()), is_open
 
     def close(self) -> None:

@@ -1,15 +1,17 @@
-"""The child: a process that executes one attempt, says how it went, and is gone."""
+"""The child: a process that executes an attempt, says how it went, and is gone, or waits for another of its like."""
 
 from __future__ import annotations
 
+import contextvars
 import faulthandler
 import math
 import mimetypes
 import os
 import shutil
 import socket
-import threading
+import time
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +22,71 @@ from pydantic import SecretStr
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import ExecuteAttempt
-from millrace.contracts.stages import installed_kinds
+from millrace.contracts.stages import FUNCTION_KIND, installed_kinds
 from millrace.errors import to_payload
 from millrace.runtime import phases, telemetry
 from millrace.runtime.channel import Channel
+from millrace.runtime.cleanliness import Baseline
 from millrace.runtime.code import load_code
 from millrace.runtime.failures import to_error
 from millrace.runtime.heads import TaskHead, head_name
 from millrace.runtime.logging import configure_logging
-from millrace.runtime.stage import Context, HandedBack, Inputs
+from millrace.runtime.stage import Context, HandedBack, Inputs, StopSign
+from millrace.runtime.stopping import StopRequest
 from millrace.settings import Settings
+from millrace.store import Store
 from millrace.store.connect import open_store
+
+WARM_ATTEMPT_S = 1.0
+"""After a longer attempt the child ends: it had time to change much in its process, and a fork is 1% of its cost."""
 
 
 def main(channel_fd: int) -> None:
-    """Receive one request, execute it, answer with one outcome.
+    """Receive a request, execute it, answer with one outcome; again, for as long as the worker and this process permit.
 
-    The request is `{"command", "nonce", "checkpoint", "settings", "workdir", "device", "num_threads"}`; before the outcome
-    go any number of `{"type": "progress" | "metric", "payload"}`. The outcome is `{"type": "succeeded", ...fields of
-    AttemptSucceeded}`, `{"type": "failed", "error"}`, `{"type": "yielded"}` or `{"type": "stale"}`.
+    The request is `{"command", "nonce", "checkpoint", "settings", "workdir", "device", "num_threads", "reuse"}`; `settings`
+    is None after the first. Before the outcome go any number of `{"type": "progress" | "metric", "payload"}`. The outcome is
+    `{"type": "succeeded", ...fields of AttemptSucceeded}`, `{"type": "failed", "error"}`, `{"type": "yielded"}` or
+    `{"type": "stale"}`. With `"warm": {"peak_memory_bytes"}` it says that this process waits for the next request.
     """
     faulthandler.enable()
     channel = Channel(socket.socket(fileno=channel_fd))
-    request = channel.receive()
-    if request is None:
-        return
+    warm: _Warm | None = None
+    while (request := channel.receive()) is not None:
+        if request.get("type") == "stop":  # meant for an attempt that has ended
+            continue
+        warm = warm or _Warm(settings_of(request["settings"]))
+        outcome = contextvars.copy_context().run(_serve, warm, request, channel)
+        channel.send(outcome)
+        telemetry.flush()
+        if "warm" not in outcome:
+            return
+
+
+class _Warm:
+    """What a child keeps from one attempt to the next."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.bound = configure_logging(settings)
+        self.baseline = Baseline()
+        (settings.home / "cache").mkdir(parents=True, exist_ok=True)
+
+
+def _serve(warm: _Warm, request: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
+    """Execute one attempt. Its outcome says that the process is warm if it may, and is as it was before."""
+    began = time.monotonic()
     command = ExecuteAttempt.model_validate(request["command"])
-    settings = settings_of(request["settings"])
     setproctitle.setproctitle(f"millrace: {command.stage} {command.phase} {command.index} of {command.run_id}")
-    configure_logging(settings, run=command.run_id, stage=command.stage, task=command.index, attempt=command.attempt_id)
-    channel.send(_outcome(command, settings, request, channel, threading.Event()))
-    telemetry.flush()
+    warm.bound.rebind(run=command.run_id, stage=command.stage, task=command.index, attempt=command.attempt_id)
+    warm.baseline.begin()
+    outcome = _outcome(command, warm.settings, request, channel, StopRequest(channel, command.attempt_id))
+    # A function is code that a user brought along: nothing it did to the process may reach another attempt.
+    may_stay = request["reuse"] and command.kind != FUNCTION_KIND and time.monotonic() - began <= WARM_ATTEMPT_S
+    if may_stay and warm.baseline.restore():
+        outcome["warm"] = {"peak_memory_bytes": warm.baseline.peak_memory_bytes()}
+        setproctitle.setproctitle(f"millrace: warm for {command.kind}")
+    return outcome
 
 
 def warm_up() -> None:
@@ -75,7 +111,7 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
 
 
 def _outcome(
-    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel, stop: threading.Event
+    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel, stop: StopSign
 ) -> dict[str, Any]:
     """Execute the attempt; say how it ended, as `main` describes. `stop` is set when it is asked to stop."""
     log = structlog.get_logger()
@@ -99,24 +135,21 @@ def _outcome(
         log.exception("attempt_failed")
         return {"type": "failed", "error": to_payload(to_error(raised, stage=command.stage))}
     finally:
-        shutil.rmtree(workdir, ignore_errors=True)
+        _remove(workdir)
 
 
 def _execute(
-    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel, stop: threading.Event
+    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel, stop: StopSign
 ) -> phases.Answer:
-    cache = settings.home / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
-
     def sink(kind: str, payload: Mapping[str, Any]) -> None:
         channel.send({"type": kind, "payload": _plain(payload)})
 
-    store = open_store(settings, tenant=command.tenant)
+    store = _opened_store(settings, command.tenant)
     checkpoint = request["checkpoint"]
     context = Context(
         store=store,
         workdir=Path(request["workdir"]),
-        cache=cache,
+        cache=settings.home / "cache",
         run_id=command.run_id,
         stage=command.stage,
         attempt_id=command.attempt_id,
@@ -139,6 +172,19 @@ def _execute(
     )
     os.chdir(context.workdir)  # what stage code writes to relative paths goes away with the attempt
     return phases.execute(command, load_code(command, context), context, _open_inputs(command, context))
+
+
+def _remove(workdir: Path) -> None:
+    try:
+        os.rmdir(workdir)  # most are empty, and this is one system call
+    except OSError:
+        shutil.rmtree(workdir, ignore_errors=True)
+
+
+@lru_cache(maxsize=1)
+def _opened_store(settings: Settings, tenant: str) -> Store:
+    """Opened once in a child: it serves one worker and one tenant."""
+    return open_store(settings, tenant=tenant)
 
 
 def _open_inputs(command: ExecuteAttempt, context: Context) -> Inputs:

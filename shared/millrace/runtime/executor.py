@@ -33,7 +33,8 @@ from millrace.runtime import metrics
 from millrace.runtime.announcer import Announcer, failed, outcome_name, subject, terminal
 from millrace.runtime.attempt import Attempt, Ending, StopReason
 from millrace.runtime.child import settings_values
-from millrace.runtime.launcher import Launched, Launcher
+from millrace.runtime.launched import Launched
+from millrace.runtime.launcher import Launcher
 from millrace.settings import Settings
 from millrace.store import Store
 from millrace.store.connect import adapter_modules
@@ -175,7 +176,8 @@ class Executor:
         kind = installed_kinds().get(command.kind)
         modules = (*kind.preload, kind.module) if kind is not None and command.kind != FUNCTION_KIND else ()
         modules = (*adapter_modules(self._settings.store), *modules)
-        return self._launcher.launch_warm(modules), modules
+        reuse = self._settings.reuse and command.kind != FUNCTION_KIND
+        return self._launcher.launch_warm(modules, tenant=command.tenant, reuse=reuse), modules
 
     def _keep_log(self, command: ExecuteAttempt, attempt: Attempt) -> ArtifactRef | None:
         try:

@@ -47,7 +47,6 @@ def run(control: socket.socket, start: Callable[[], None], *, release: Sequence[
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     woken = _wake_on_child_exit()
-    oom_before = _oom_kills()
     guard = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -56,7 +55,7 @@ def run(control: socket.socket, start: Callable[[], None], *, release: Sequence[
     _send(control, {"pid": pid})
     killed, ended = _watch(control, woken, pid)
     kill_descendants()
-    _send(control, _report(pid, killed=killed, ended=ended, oom=_oom_kills() > oom_before))
+    _send(control, _report(pid, killed=killed, ended=ended))
     os._exit(0)
 
 
@@ -98,6 +97,19 @@ def descendants(root: int) -> list[int]:
     for pid in found:
         found.extend(children.get(pid, ()))
     return found
+
+
+def oom_kills() -> int:
+    """A count that grows when the kernel kills for want of memory, in this control group or anywhere on this host."""
+    total = _counter(Path("/proc/vmstat"))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                total += _counter(Path("/sys/fs/cgroup" + path, "memory.events"))
+            elif "memory" in controllers.split(","):
+                total += _counter(Path("/sys/fs/cgroup/memory" + path, "memory.oom_control"))
+    return total
 
 
 def _be_child(guard: int, control: socket.socket, start: Callable[[], None]) -> NoReturn:
@@ -168,11 +180,11 @@ def _reap_all() -> bool:
     return True
 
 
-def _report(pid: int, *, killed: bool, ended: Ended | None, oom: bool) -> dict[str, Any]:
+def _report(pid: int, *, killed: bool, ended: Ended | None) -> dict[str, Any]:
     """How the child ended.
 
-    `exit_code` or `signal` is None; `killed` says that the worker wanted it; `oom` that the kernel killed for want of memory
-    while the child ran, and that nobody else asked for its SIGKILL.
+    `exit_code` or `signal` is None; `killed` says that the worker wanted it; `oom_kills` is the kernel's count by now: if it
+    has grown since an attempt began, and nobody else asked for its SIGKILL, want of memory was the cause.
     """
     status, usage = ended if ended is not None else (0, resource.getrusage(resource.RUSAGE_CHILDREN))
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
@@ -181,23 +193,10 @@ def _report(pid: int, *, killed: bool, ended: Ended | None, oom: bool) -> dict[s
         "exit_code": os.WEXITSTATUS(status) if os.WIFEXITED(status) else None,
         "signal": number,
         "killed": killed,
-        "oom": oom and number == signal.SIGKILL and not killed,
+        "oom_kills": oom_kills(),
         "peak_memory_bytes": usage.ru_maxrss * 1024,
         "cpu_s": usage.ru_utime + usage.ru_stime,
     }
-
-
-def _oom_kills() -> int:
-    """A count that grows when the kernel kills for want of memory, in this control group or anywhere on this host."""
-    total = _counter(Path("/proc/vmstat"))
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                total += _counter(Path("/sys/fs/cgroup" + path, "memory.events"))
-            elif "memory" in controllers.split(","):
-                total += _counter(Path("/sys/fs/cgroup/memory" + path, "memory.oom_control"))
-    return total
 
 
 def _counter(path: Path) -> int:

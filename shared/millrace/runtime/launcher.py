@@ -1,4 +1,9 @@
-"""Starting a guarded child: forked from its kind's warm zygote, or from a fresh process, for a GPU or an own environment."""
+"""Getting a guarded child for an attempt, by the cheapest of three ways that is safe for it.
+
+1. A *warm* child that has executed attempts of the same modules for the same tenant, and was left clean by them.
+2. A child forked from its kind's zygote.
+3. A child of a fresh process, for a GPU (CUDA does not survive a fork) or an environment of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,22 +16,13 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-from millrace.runtime.channel import Channel
+from millrace.runtime.launched import Launched, connections
+from millrace.runtime.pool import WarmPool
 
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """The worker's ends of one attempt's three connections."""
-
-    control: socket.socket
-    channel: Channel
-    log_fd: int
-
-    def close(self) -> None:
-        self.control.close()
-        self.channel.close()
-        os.close(self.log_fd)
+MAX_IDLE = 8
+"""Warm children that may wait at once, by default."""
 
 
 @dataclass(slots=True)
@@ -37,38 +33,39 @@ class _Zygote:
 
 
 class Launcher:
-    """Starts children, and lets zygotes go that have been idle for `warm_s`. Safe under many threads."""
+    """Starts children, and lets zygotes and warm children go that have been idle for `warm_s`. Safe under many threads."""
 
-    def __init__(self, *, env: Mapping[str, str], warm_s: float) -> None:
-        """env is added to this process's environment, for all children."""
+    def __init__(self, *, env: Mapping[str, str], warm_s: float, max_idle: int = MAX_IDLE) -> None:
+        """env is added to this process's environment, for all children; at most max_idle warm ones wait."""
         self._env = {**os.environ, **env}
         self._warm_s = warm_s
         self._lock = threading.Lock()
         self._zygotes: dict[tuple[str, ...], _Zygote] = {}
         self._leaving: list[subprocess.Popen[bytes]] = []
+        self._pool = WarmPool(warm_s=warm_s, max_idle=max_idle)
 
-    def launch_warm(self, modules: Sequence[str]) -> Launched:
-        """A child forked from the zygote that has imported these modules; the zygote is started if need be."""
-        key = tuple(modules)
-        launched, theirs = _connections()
-        try:
-            with self._lock:
-                zygote = self._zygotes.get(key) or self._start_zygote(key)
-                try:
-                    socket.send_fds(zygote.requests, [b"x"], theirs)
-                except OSError:  # it was killed; a second one is another matter
-                    self._dismiss(key)
-                    zygote = self._start_zygote(key)
-                    socket.send_fds(zygote.requests, [b"x"], theirs)
-                zygote.used_at = time.monotonic()
-        finally:
-            for fd in theirs:
-                os.close(fd)
+    def launch_warm(self, modules: Sequence[str], *, tenant: str = "", reuse: bool = False) -> Launched:
+        """A child that has imported these modules: one that waits for its next attempt, or one forked from their zygote.
+
+        Args:
+            modules: What the zygote imports. It is started if need be.
+            tenant: Whose attempt it is: a child never serves two.
+            reuse: Whether the child may have executed attempts before, and may execute others later. False for code that
+                a user brings along (`@millrace.stage`): it gets a child of its own, which ends with the attempt.
+        """
+        if not reuse:
+            return self._fork(tuple(modules))
+        key = (tuple(modules), tenant)
+        launched = self._pool.take(key)
+        if launched is None:
+            launched = self._fork(key[0])
+            launched.give_back = partial(self._pool.put, key)
+            launched.again = partial(self.launch_warm, modules, tenant=tenant, reuse=True)
         return launched
 
     def launch_fresh(self, env: Mapping[str, str]) -> Launched:
         """A child of a fresh process with these further environment variables."""
-        launched, theirs = _connections()
+        launched, theirs = connections()
         try:
             with self._lock:
                 command = ("--once", *(str(fd) for fd in theirs))
@@ -79,7 +76,8 @@ class Launcher:
         return launched
 
     def let_idle_go(self) -> None:
-        """Dismiss zygotes unused for `warm_s`, and reap processes that have ended. Called now and then."""
+        """Dismiss whoever was unused for `warm_s`, and reap processes that have ended. Called now and then."""
+        self._pool.let_idle_go()
         with self._lock:
             for key, zygote in list(self._zygotes.items()):
                 if time.monotonic() - zygote.used_at >= self._warm_s:
@@ -94,7 +92,8 @@ class Launcher:
                 zygote.used_at = time.monotonic()
 
     def close(self) -> None:
-        """Dismiss all zygotes and wait until every process has ended."""
+        """Dismiss all and wait until every zygote has ended; guards end by themselves, as their sockets are closed."""
+        self._pool.close()
         with self._lock:
             for key in list(self._zygotes):
                 self._dismiss(key)
@@ -108,6 +107,28 @@ class Launcher:
         """Process ids of the warm zygotes by their modules."""
         with self._lock:
             return {key: zygote.process.pid for key, zygote in self._zygotes.items()}
+
+    @property
+    def num_idle(self) -> int:
+        """Warm children that wait."""
+        return len(self._pool)
+
+    def _fork(self, key: tuple[str, ...]) -> Launched:
+        launched, theirs = connections()
+        try:
+            with self._lock:
+                zygote = self._zygotes.get(key) or self._start_zygote(key)
+                try:
+                    socket.send_fds(zygote.requests, [b"x"], theirs)
+                except OSError:  # it was killed; a second one is another matter
+                    self._dismiss(key)
+                    zygote = self._start_zygote(key)
+                    socket.send_fds(zygote.requests, [b"x"], theirs)
+                zygote.used_at = time.monotonic()
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        return launched
 
     def _start_zygote(self, modules: tuple[str, ...]) -> _Zygote:
         ours, theirs = socket.socketpair()
@@ -130,13 +151,3 @@ class Launcher:
         zygote = self._zygotes.pop(key)
         zygote.requests.close()
         self._leaving.append(zygote.process)
-
-
-def _connections() -> tuple[Launched, tuple[int, int, int]]:
-    """Our ends, and theirs in the order that a zygote expects."""
-    control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    channel, their_channel = socket.socketpair()
-    log_fd, their_log_fd = os.pipe2(os.O_CLOEXEC)
-    os.set_blocking(log_fd, False)
-    theirs = (their_control.detach(), their_channel.detach(), their_log_fd)
-    return Launched(control, Channel(channel), log_fd), theirs

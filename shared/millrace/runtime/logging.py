@@ -12,17 +12,21 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from millrace.settings import Settings
 
 
-def configure_logging(settings: Settings, **bound: Any) -> None:
+def configure_logging(settings: Settings, **bound: Any) -> Bound:
     """Set up this process's logs, once, before the first line.
 
     Args:
         settings: `log_level` and `log_format`.
         bound: Fields of every line, of every thread: the service, or a child's run, stage, task and attempt.
+
+    Returns:
+        These fields, for a process that is to change them: a warm child with each attempt.
     """
+    fields = Bound(bound)
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
-        _Bind(bound),
+        fields,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
         structlog.processors.format_exc_info,
@@ -39,13 +43,18 @@ def configure_logging(settings: Settings, **bound: Any) -> None:
         cache_logger_on_first_use=False,
     )
     _join_standard_library(shared, renderer, level)
+    return fields
 
 
-class _Bind:
+class Bound:
     """A processor that adds the process's own fields; unlike context variables, they hold in every thread."""
 
     def __init__(self, bound: dict[str, Any]) -> None:
         self._bound = bound
+
+    def rebind(self, **fields: Any) -> None:
+        """Replace all fields."""
+        self._bound = fields
 
     def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         for name, value in self._bound.items():

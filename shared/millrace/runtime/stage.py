@@ -49,6 +49,12 @@ class ProgressSink(Protocol):
     def __call__(self, kind: str, payload: Mapping[str, Any]) -> None: ...
 
 
+class StopSign(Protocol):
+    """Says whether an attempt is asked to stop. A `threading.Event` is one."""
+
+    def is_set(self) -> bool: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """An input that was handed to the stage: its reference and its manifest, files fetched when asked for."""
@@ -139,7 +145,7 @@ class Context:
     sink: ProgressSink
     head: TaskHead
     outputs: Mapping[str, ArtifactType] = field(default_factory=dict)
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: StopSign = field(default_factory=threading.Event)
     earlier: ArtifactRef | None = None
 
     def progress(self, done: float, total: float, *, unit: str = "", **values: float | str) -> None:
@@ -220,7 +226,7 @@ def local_context(
     seed: int = 0,
     stage: str = "stage",
     fence: int = 1,
-    stop: threading.Event | None = None,
+    stop: StopSign | None = None,
 ) -> Iterator[Context]:
     """A context without a worker: for tests of a stage's code, and for notebooks.
 

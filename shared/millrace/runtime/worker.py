@@ -74,7 +74,8 @@ class Worker:
         except errors.Unavailable as error:
             log.warning("store_awaited", reason=str(error))
         num_threads = threads_per_attempt(os.cpu_count() or 1, process.slots)
-        launcher = Launcher(env={**_thread_limits(num_threads), **process.env}, warm_s=settings.warm_s)
+        env = {**_thread_limits(num_threads), **process.env}
+        launcher = Launcher(env=env, warm_s=settings.warm_s, max_idle=2 * process.slots)
 
         @lru_cache(maxsize=16)
         def store_of(tenant: str) -> Store:
