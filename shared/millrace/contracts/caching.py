@@ -1,0 +1,28 @@
+"""Whether answers of a stage may be kept at all, as far as that is known without looking at workers."""
+
+from __future__ import annotations
+
+from millrace.contracts.events import CacheUse
+from millrace.contracts.pipelines import GraphStage
+from millrace.contracts.stages import FUNCTION_KIND, StageKind
+
+
+def why_never(mode: CacheUse, stage: GraphStage, kind: StageKind | None) -> str:
+    """Why no answer of a stage is kept or taken, in words; empty if answers are.
+
+    Args:
+        mode: Of the run.
+        stage: As executed.
+        kind: Its kind, if it is installed here.
+    """
+    if mode == "off":
+        return "the run was submitted without the cache"
+    if not stage.cache:
+        return "the stage says `cache: false`"
+    if stage.effect != "none":
+        return "the stage has an effect outside of the run"
+    if stage.kind == FUNCTION_KIND:
+        return "" if stage.function is not None else "the stage names no function"
+    if kind is None:
+        return f"kind {stage.kind!r} is not installed where the conductor runs"
+    return "" if kind.cacheable else f"kind {stage.kind!r} looks at the world outside"
