@@ -9,6 +9,7 @@ SHELL := /bin/bash
 EXAMPLE ?= digits
 NAME ?= *
 ARGS ?=
+JOBS ?= 2
 PIP_ARGS ?= --quiet --disable-pip-version-check
 
 BIN := .venv/bin
@@ -27,9 +28,9 @@ run: $(RUN_STAMP) ## run examples/$EXAMPLE (digits): from data to an endpoint th
 	@test -e examples/$(EXAMPLE)/run.py || { echo "There is no examples/$(EXAMPLE)/run.py." >&2; exit 1; }
 	@$(BIN)/python -m examples.$(EXAMPLE).run $(ARGS)
 
-test: $(DEV_STAMP) ## run the tests ($ARGS go to pytest), on real servers where they can be installed
+test: $(DEV_STAMP) ## run the tests ($ARGS go to pytest, $JOBS at once), on real servers where they can be installed
 	@infra/testing/install-servers.sh
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: $(DEV_STAMP) ## check format, lint, types and who imports whom
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: $(BIN)/ruff format ." >&2; exit 1; }
