@@ -126,9 +126,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             trigger_id TEXT PRIMARY KEY, tenant TEXT NOT NULL, pipeline TEXT NOT NULL, spec TEXT NOT NULL, state TEXT NOT NULL,
             is_paused INTEGER NOT NULL, next_at DOUBLE PRECISION, error TEXT NOT NULL)""",
         "CREATE INDEX triggers_due ON triggers (next_at)",
-        # garbage collection: one row a tenant
+        # garbage collection: what users uploaded, which ended runs are trimmed (0: whole, 1: begun, 2: done), one row a tenant
+        """CREATE TABLE uploads (
+            tenant TEXT NOT NULL, digest TEXT NOT NULL, uploaded_at DOUBLE PRECISION NOT NULL, PRIMARY KEY (tenant, digest))""",
+        "ALTER TABLE runs ADD COLUMN trimmed INTEGER NOT NULL DEFAULT 0",
+        "CREATE INDEX runs_to_trim ON runs (tenant, finished_at) WHERE trimmed < 2 AND finished_at IS NOT NULL",
         """CREATE TABLE collections (
-            tenant TEXT PRIMARY KEY, phase TEXT NOT NULL, cursor_key TEXT NOT NULL, state TEXT NOT NULL,
+            tenant TEXT PRIMARY KEY, id TEXT NOT NULL, owner TEXT NOT NULL, leased_until DOUBLE PRECISION NOT NULL,
+            phase TEXT NOT NULL, cursor_key TEXT NOT NULL, state TEXT NOT NULL,
             started_at DOUBLE PRECISION NOT NULL, finished_at DOUBLE PRECISION)""",
     ),
 )
