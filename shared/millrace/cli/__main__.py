@@ -37,6 +37,7 @@ COMMANDS = {
     "conductor": ("millrace.cli.services:conductor", "Start one conductor."),
     "gateway": ("millrace.cli.services:gateway", "Start one gateway, the HTTP API."),
     "serve": ("millrace.cli.services:serve", "Start one model server."),
+    "gc": ("millrace.cli.gc:gc", "Collect garbage now, or say what would go."),
     "doctor": ("millrace.cli.doctor:doctor", "Say what is configured and reachable, and what to do about faults."),
 }
 
