@@ -22,9 +22,11 @@ from millrace.ledger.workers import WorkerRow, agreed_code, forget_workers, live
 from millrace.settings import Settings, load_settings
 from millrace.store import Store
 from millrace.store.connect import open_store
+from millrace_conductor import gc
 from millrace_conductor.dispatch import Class, dispatch
 from millrace_conductor.effects import Stop
 from millrace_conductor.folding import Folding, Outcome
+from millrace_conductor.gc import collect_forever
 from millrace_conductor.handlers import events_of, fold, refuse, stop_signals
 from millrace_conductor.indices import ResultIndices
 from millrace_conductor.relay import run_relay
@@ -80,7 +82,8 @@ class Conductor:
         threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name)
             for name, work in (
-                ("fold", self._subscribe), ("signals", self._listen), ("relay", self._relay), ("dead-letters", self._bury)
+                ("fold", self._subscribe), ("signals", self._listen), ("relay", self._relay), ("dead-letters", self._bury),
+                ("garbage", self._collect),
             )
         ]  # fmt: skip
         for thread in threads:
@@ -130,6 +133,9 @@ class Conductor:
 
     def _bury(self) -> None:
         self.bus.subscribe_dead(lambda letters: self.fold_events(events_of(letters)), stop=self.stop)
+
+    def _collect(self) -> None:
+        collect_forever(self.database, self.store_of, self.settings, owner=self.id, stop=self.stop)
 
     def _on_signal(self, key: str, payload: Mapping[str, Any]) -> None:
         if key.endswith(".echo"):
@@ -268,9 +274,12 @@ def _is_the_databases(error: Exception) -> bool:
     return isinstance(error, errors.MillraceError) and not isinstance(error, errors.InvalidInput)
 
 
-def main(argv: Sequence[str]) -> int:  # noqa: ARG001 - every service has this signature
-    """Run a conductor until SIGTERM."""
+def main(argv: Sequence[str]) -> int:
+    """Run a conductor until SIGTERM; or with `gc OPTIONS` collect garbage once."""
     from millrace.runtime.signals import on_stop_signal
+
+    if argv[:1] == ["gc"]:
+        return gc.main(argv[1:])
 
     settings = load_settings(Settings)
 
