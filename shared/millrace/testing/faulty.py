@@ -14,7 +14,7 @@ from millrace.contracts.artifacts import Ref
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import Event
 from millrace.ledger.database import Database, Row, Transaction
-from millrace.store import Store
+from millrace.store import BlobInfo, Store
 from millrace.testing.faults import FaultPoint, Faults
 
 T = TypeVar("T")
@@ -201,6 +201,24 @@ class FaultyStore:
 
     def list_refs(self, prefix: str = "") -> Iterator[str]:
         return self._store.list_refs(prefix)
+
+    def delete_ref(self, name: str) -> None:
+        self._store.delete_ref(name)
+
+    def refresh(self, digest: str) -> bool:
+        return self._store.refresh(digest)
+
+    def list_blobs(self, *, after: str = "") -> Iterator[BlobInfo]:
+        return self._store.list_blobs(after=after)
+
+    def delete_blobs(self, digests: Sequence[str], *, untouched_since: float) -> list[str]:
+        return self._store.delete_blobs(digests, untouched_since=untouched_since)
+
+    def clear_leftovers(self, *, untouched_since: float) -> int:
+        return self._store.clear_leftovers(untouched_since=untouched_since)
+
+    def clock(self) -> float:
+        return self._store.clock()
 
     def check(self) -> None:
         self._store.check()
