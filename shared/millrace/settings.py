@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from millrace import errors
 from millrace.contracts.faults import said
@@ -50,6 +53,11 @@ class Settings(BaseSettings):
         ge=1,
         le=256,
         description="CPU attempts at once in one worker; two, as one core each is usual on a laptop.",
+    )
+    tenant_weights: Annotated[Mapping[str, float], NoDecode] = Field(
+        default={},
+        description="Shares of the slots, such as `reviews=2,search=1` or JSON, read by conductors; a tenant that is not "
+        "named weighs 1.",
     )
     lease_s: float = Field(
         default=30.0, gt=0, description="Silence after which an attempt is lost; long enough for a slow disk."
@@ -103,6 +111,11 @@ class Settings(BaseSettings):
     def _expand(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("tenant_weights", mode="before")
+    @classmethod
+    def _weights(cls, value: object) -> object:
+        return _parsed_weights(value) if isinstance(value, str) else value
+
     @field_validator("broker_url")
     @classmethod
     def _broker(cls, value: str) -> str:
@@ -140,6 +153,26 @@ def _scheme(value: str, allowed: tuple[str, ...]) -> str:
     if value and urlsplit(value).scheme not in allowed:
         raise ValueError(f"expected a URL that starts with {' or '.join(f'{s}://' for s in allowed)}")
     return value
+
+
+def _parsed_weights(text: str) -> dict[str, float]:
+    if text.lstrip().startswith("{"):
+        try:
+            pairs = list(json.loads(text).items())
+        except ValueError:
+            raise ValueError("expected pairs such as reviews=2,search=1, or a JSON object") from None
+    else:
+        pairs = [tuple(part.split("=", 1)) for part in text.split(",") if part.strip()]
+    weights = {}
+    for pair in pairs:
+        try:
+            name, weight = str(pair[0]).strip(), float(pair[1])
+        except (IndexError, TypeError, ValueError):
+            raise ValueError(f"expected tenant=weight with a number, found {'='.join(map(str, pair))!r}") from None
+        if not name or not 0 < weight < math.inf:
+            raise ValueError(f"expected a tenant and a weight greater than 0, found {name}={weight:g}")
+        weights[name] = weight
+    return weights
 
 
 S = TypeVar("S", bound=Settings)

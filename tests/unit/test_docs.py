@@ -47,7 +47,7 @@ def section(path: Path, heading: str) -> str:
 
 
 def requests_of(text: str) -> set[tuple[str, str]]:
-    return set(re.findall(r"^\| `(GET|POST|DELETE) (/\S*)` \|", text, flags=re.MULTILINE))
+    return set(re.findall(r"^\| `(GET|POST|PUT|DELETE) (/\S*)` \|", text, flags=re.MULTILINE))
 
 
 def test_every_setting_is_documented_with_its_default() -> None:

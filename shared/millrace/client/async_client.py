@@ -24,6 +24,7 @@ from millrace.client.downloads import target_of
 from millrace.client.locator import Locator
 from millrace.client.submission import Data, Preparer, Submission, Submittable
 from millrace.contracts.artifacts import ArtifactRef, Manifest
+from millrace.contracts.flow import LimitView, QueuesView
 from millrace.contracts.pipelines import Graph, RunStatus
 from millrace.contracts.views import EndpointView, KindView, ModelView, PlanRequest, RunPage, SubmitRun
 
@@ -123,6 +124,20 @@ class AsyncClient:
     async def kinds(self) -> list[KindView]:
         """Stage kinds that are installed at the gateway."""
         return await self._session.send(calls.list_kinds())
+
+    # --- flow
+
+    async def queues(self) -> QueuesView:
+        """As `Client.queues`."""
+        return await self._session.send(calls.list_queues())
+
+    async def limits(self) -> list[LimitView]:
+        """As `Client.limits`."""
+        return await self._session.send(calls.list_limits())
+
+    async def set_limit(self, key: str, max: int | None) -> LimitView:
+        """As `Client.set_limit`."""
+        return await self._session.send(calls.set_limit(key, max))
 
     # --- the connection
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType, Manifest
 from millrace.contracts.base import Contract, canonical_json
+from millrace.contracts.flow import LimitView, QueuesView, SetLimit
 from millrace.contracts.pipelines import Graph
 from millrace.contracts.views import (
     EndpointView,
@@ -147,6 +148,22 @@ def get_endpoint(name: str) -> Call[EndpointView]:
 
 def stop_endpoint(name: str) -> Call[EndpointView]:
     return Call("DELETE", f"/v1/endpoints/{_part(name)}", _model(EndpointView))
+
+
+def list_queues() -> Call[QueuesView]:
+    return Call("GET", "/v1/queues", _model(QueuesView))
+
+
+def list_limits() -> Call[list[LimitView]]:
+    return Call("GET", "/v1/limits", _list(LimitView))
+
+
+def set_limit(key: str, max: int | None) -> Call[LimitView]:
+    """None lets the stages' own maxima hold again."""
+    path = f"/v1/limits/{_part(key)}"
+    if max is None:
+        return Call("DELETE", path, _model(LimitView))
+    return Call("PUT", path, _model(LimitView), headers=JSON, body=_json(SetLimit(max=max)))
 
 
 def predict(name: str, rows: Sequence[Mapping[str, Any]]) -> Call[PredictResponse]:

@@ -23,6 +23,7 @@ from millrace.client.runs import Endpoint, Run
 from millrace.client.session import Session
 from millrace.client.submission import Data, Preparer, Submission, Submittable
 from millrace.contracts.artifacts import ArtifactRef, Manifest
+from millrace.contracts.flow import LimitView, QueuesView
 from millrace.contracts.pipelines import Graph, RunStatus
 from millrace.contracts.views import EndpointView, KindView, ModelView, PlanRequest, RunPage
 
@@ -157,6 +158,20 @@ class Client:
     def kinds(self) -> list[KindView]:
         """Stage kinds that are installed at the gateway."""
         return self._session.send(calls.list_kinds())
+
+    # --- flow
+
+    def queues(self) -> QueuesView:
+        """What waits and what is at work in each resource class, and the limits at which tasks wait."""
+        return self._session.send(calls.list_queues())
+
+    def limits(self) -> list[LimitView]:
+        """Limits that were set, that a task holds, or that one waits for."""
+        return self._session.send(calls.list_limits())
+
+    def set_limit(self, key: str, max: int | None) -> LimitView:
+        """Let at most `max` tasks at once hold a key, whatever their stages say; None: as the stages say."""
+        return self._session.send(calls.set_limit(key, max))
 
     # --- the connection
 

@@ -26,8 +26,14 @@ def save_workers(tx: Transaction, workers: Iterable[WorkerRow]) -> None:
         " ON CONFLICT (worker_id) DO UPDATE SET services = excluded.services, classes = excluded.classes,"
         " seen_at = excluded.seen_at, code = excluded.code",
         (
-            (w.worker_id, w.host, json.dumps(sorted(w.services)), json.dumps(dict(w.classes)), w.seen_at,
-             json.dumps(dict(w.code)))
+            (
+                w.worker_id,
+                w.host,
+                json.dumps(sorted(w.services)),
+                json.dumps(dict(w.classes)),
+                w.seen_at,
+                json.dumps(dict(w.code)),
+            )
             for w in workers
         ),
     )
@@ -47,6 +53,16 @@ def live_workers(database: Database, *, seen_after: float) -> list[WorkerRow]:
 
 def forget_workers(tx: Transaction, *, seen_before: float) -> None:
     tx.run("DELETE FROM workers WHERE seen_at < ?", (seen_before,))
+
+
+def slots_of(workers: Iterable[WorkerRow]) -> dict[tuple[str, str], int]:
+    """Announced slots by service and resource class; a worker of several services offers its slots to each."""
+    slots: dict[tuple[str, str], int] = {}
+    for worker in workers:
+        for service in worker.services:
+            for resource_class, count in worker.classes.items():
+                slots[service, resource_class] = slots.get((service, resource_class), 0) + count
+    return slots
 
 
 def agreed_code(workers: Iterable[WorkerRow]) -> dict[tuple[str, str], str]:
