@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from millrace import errors
+from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import digest_of
 from millrace.contracts.events import (
     CancelRequested,
@@ -17,7 +18,7 @@ from millrace.contracts.events import (
     decode,
 )
 from millrace.contracts.views import EndpointView, EventView, ModelView, RunPage, RunView, StageView
-from millrace.ledger import endpoints, queues
+from millrace.ledger import endpoints, queues, uploads
 from millrace.ledger.connect import open_database
 from millrace.ledger.database import Database, Transaction
 from millrace.ledger.journal import to_time
@@ -109,6 +110,12 @@ class Ledger:
 
         self.database.transact(work)
         return self.endpoint(tenant, name)
+
+    def note_upload(self, artifact: ArtifactRef) -> None:
+        """Keep what a user uploaded until a run is given it, or for as long as the settings say."""
+        self.database.transact(
+            lambda tx: uploads.note_upload(tx, artifact.tenant, artifact.digest, now=time.time())
+        )  # fmt: skip
 
     # --- reading
 
