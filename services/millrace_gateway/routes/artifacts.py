@@ -118,4 +118,6 @@ def _store_files(
         entries[path] = FileEntry(path=path, digest=digest, size_bytes=size, media_type=media_type(path))
     if not any(entry.size_bytes for entry in entries.values()):
         raise errors.InvalidData("The upload holds no bytes.", remedy="Send a file that is not empty.")
-    return write_manifest(backends.store, type_, entries, meta=meta)
+    stored = write_manifest(backends.store, type_, entries, meta=meta)
+    backends.ledger.note_upload(stored)
+    return stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
@@ -17,7 +18,9 @@ from millrace.contracts.loading import load_spec
 from millrace.contracts.params import resolve_params
 from millrace.contracts.pipelines import Graph, RunStatus
 from millrace.contracts.views import PlanRequest, RunPage, RunView, SubmitRun
+from millrace.ledger.uploads import is_kept
 from millrace.runtime.telemetry import new_trace
+from millrace.store.artifacts import refresh_artifact
 from millrace_gateway.backends import Backends, Using
 from millrace_gateway.routes.answers import problems
 from millrace_gateway.streams import wait_until_finished
@@ -118,7 +121,7 @@ def _expanded(body: SubmitRun | PlanRequest, backends: Backends) -> Graph:
         if (
             not isinstance(value, str)
             and spec.params[name].type == "dataset"
-            and not backends.store.exists(value.digest)
+            and not _is_stored(backends, value.digest)
         ):
             raise errors.InvalidSpec(
                 f"No artifact {value.digest[:12]} is in the store.",
@@ -126,3 +129,14 @@ def _expanded(body: SubmitRun | PlanRequest, backends: Backends) -> Graph:
                 remedy="Upload the data first: POST /v1/datasets.",
             )
     return graph
+
+
+def _is_stored(backends: Backends, digest: str) -> bool:
+    """Whether an artifact is in the store, and will be when the run that is to be submitted reads it."""
+    settings = backends.settings
+    if is_kept(
+        backends.ledger.database, settings.tenant, digest,
+        now=time.time(), days=settings.gc_uploads_days, grace_s=settings.gc_grace_s,
+    ):  # fmt: skip
+        return backends.store.exists(digest)
+    return refresh_artifact(backends.store, digest)

@@ -64,6 +64,21 @@ def read_manifest(store: Store, digest: str) -> Manifest:
         ) from error
 
 
+def refresh_artifact(store: Store, digest: str) -> bool:
+    """Touch what is old of an artifact that is about to be named again; False if any of it is not in the store.
+
+    Without this a collection that is under way might delete what nothing named when it began.
+
+    Raises:
+        Corrupt, Unavailable, InvalidData: As `read_manifest`.
+    """
+    try:
+        manifest = read_manifest(store, digest)
+    except errors.NotFound:
+        return False
+    return all(store.refresh(name) for name in (*dict.fromkeys(entry.digest for entry in manifest.files), digest))
+
+
 def media_type(path: str) -> str:
     suffix = PurePosixPath(path).suffix
     return _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(path)[0] or "application/octet-stream"
