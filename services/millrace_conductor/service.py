@@ -18,7 +18,7 @@ from millrace.contracts.ids import new_id
 from millrace.ledger import queues, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.ledger import Ledger, open_ledger
-from millrace.ledger.workers import WorkerRow, agreed_code, forget_workers, live_workers, save_workers
+from millrace.ledger.workers import WorkerRow, agreed_code, forget_workers, live_workers, save_workers, slots_of
 from millrace.settings import Settings, load_settings
 from millrace.store import Store
 from millrace.store.connect import open_store
@@ -189,13 +189,8 @@ class Conductor:
 
             self.database.transact(note)
             self.watch.roster.mark_noted(due, time.monotonic())
-        slots: dict[Class, int] = {}
         live = live_workers(self.database, seen_after=now - self.settings.lease_s)
-        for worker in live:
-            for service in worker.services:
-                for resource_class, count in worker.classes.items():
-                    slots[service, resource_class] = slots.get((service, resource_class), 0) + count
-        self._slots, self._code = slots, agreed_code(live)
+        self._slots, self._code = slots_of(live), agreed_code(live)
 
     # --- folding
 
@@ -250,7 +245,13 @@ class Conductor:
         def both(tx: Transaction) -> Outcome:
             folding = Folding(tx, conductor=self.id, now=time.time())
             work(folding)
-            dispatch(folding, folding.touched | set(classes), slots=self._slots, indices=self._indices.written)
+            known = Knowledge(self._code, self._indices.written, self._verifier)
+            offered = {c for c in folding.touched | set(classes) if self._slots.get(c, 0) > 0}
+            decide(folding, offered, known)
+            dispatch(
+                folding, offered | folding.touched, slots=self._slots, indices=self._indices.written,
+                weights=self.settings.tenant_weights, known=known,
+            )  # fmt: skip
             folding.write()
             return folding.outcome
 

@@ -29,6 +29,8 @@ COMMANDS = {
     "events": ("millrace.cli.runs:events", "Print a run's journal."),
     "logs": ("millrace.cli.runs:logs", "Print what a run's stages logged."),
     "cancel": ("millrace.cli.runs:cancel", "End a run."),
+    "queues": ("millrace.cli.flow:queues", "Show what waits and what is at work, by resource class."),
+    "limits": ("millrace.cli.flow:limits", "List limits by key, or set one."),
     "models": ("millrace.cli.serving:models", "List released models."),
     "endpoints": ("millrace.cli.serving:endpoints", "List endpoints, or stop one."),
     "predict": ("millrace.cli.serving:predict", "Ask an endpoint for predictions or text."),

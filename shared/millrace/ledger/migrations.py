@@ -82,8 +82,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX tasks_later ON tasks (ready_at) WHERE status = 'pending' AND ready_at > 0",
         """CREATE INDEX tasks_open ON tasks (service, resource_class, tenant, run_id)
             WHERE status IN ('dispatched', 'running')""",
-        """CREATE INDEX tasks_limited ON tasks (tenant, limit_key)
-            WHERE limit_key <> '' AND status IN ('dispatched', 'running')""",
+        "CREATE INDEX tasks_limited ON tasks (tenant, status, limit_key) WHERE limit_key <> ''",
         "CREATE TABLE limits (tenant TEXT NOT NULL, key TEXT NOT NULL, max INTEGER NOT NULL, PRIMARY KEY (tenant, key))",
         """CREATE TABLE dead_letters (
             id TEXT PRIMARY KEY, tenant TEXT NOT NULL, run_id TEXT NOT NULL, stage TEXT NOT NULL, reason TEXT NOT NULL,
