@@ -148,7 +148,7 @@ class Attempt:
             launched.channel.fileno(): self._hear_child,
             launched.log_fd: lambda _: self.log.read(),
         }
-        while not heard.is_guard_gone and not self._stays_warm(heard):
+        while not heard.is_guard_gone and (is_late or not self._stays_warm(heard)):
             for fd, _ in launched.poll.poll(self._wait_ms(deadline, sent_at, heard)):
                 if not hear[fd](heard):
                     launched.poll.unregister(fd)

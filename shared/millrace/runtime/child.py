@@ -97,6 +97,7 @@ def warm_up() -> None:
         telemetry.current_trace()
 
 
+@lru_cache(maxsize=1)
 def settings_values(settings: Settings) -> dict[str, Any]:
     """Settings as JSON, secrets included, for a request: it travels over a private socket alone."""
     values = settings.model_dump(mode="json")

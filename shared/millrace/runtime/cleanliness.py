@@ -52,20 +52,26 @@ class Baseline:
 
     def restore(self) -> bool:
         """Put back what is cheap to put back; whether the process is now as it was. Its output has been flushed then."""
-        sys.stdout.flush()
-        sys.stderr.flush()
-        _libc.fflush(None)  # what a library printed belongs to this attempt's log
-        is_clean = (
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            _libc.fflush(None)  # what a library printed belongs to this attempt's log
+            if not self._is_as_it_was():
+                return False
+            os.fchdir(self._cwd)
+            self._restore_random()
+        except Exception:  # something was closed or replaced that was needed here: unfit, but no reason to lose an outcome
+            return False
+        return True
+
+    def _is_as_it_was(self) -> bool:
+        return (
             _state() == self._state
             and not _started_threads()
             and not _has_children()
             and not self._siblings.has_others()
             and self._resident() - self._resident_bytes <= MAX_GROWTH_BYTES
         )
-        if is_clean:
-            os.fchdir(self._cwd)
-            self._restore_random()
-        return is_clean
 
     def _resident(self) -> int:
         return int(os.pread(self._statm, 128, 0).split()[1]) * resource.getpagesize()
@@ -89,6 +95,7 @@ def _state() -> tuple[Any, ...]:
         posix.environ.copy(),  # what lies under os.environ: that is decoded with each copy, for 0.03 ms
         list(sys.path),
         (id(sys.stdin), id(sys.stdout), id(sys.stderr)),
+        [(found.st_dev, found.st_ino) for found in map(os.fstat, (0, 1, 2))],
         signal.getitimer(signal.ITIMER_REAL),
         [signal.getsignal(number) for number in _SIGNALS],
     )

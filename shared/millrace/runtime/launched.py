@@ -52,10 +52,12 @@ class Launched:
         return not self.poll.poll(0)
 
     def close(self) -> None:
-        """Let go: the guard hears it, kills all that it guards, and ends."""
+        """Let go: the guard hears it, kills all that it guards, and ends. May be called twice."""
         self.control.close()
         self.channel.close()
-        os.close(self.log_fd)
+        if self.log_fd >= 0:
+            os.close(self.log_fd)
+            self.log_fd = -1
 
 
 def connections() -> tuple[Launched, tuple[int, int, int]]:
