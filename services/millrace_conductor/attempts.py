@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from millrace.contracts.events import (
     AttemptEvent,
@@ -11,6 +13,7 @@ from millrace.contracts.events import (
     AttemptSucceeded,
     AttemptUndeliverable,
     AttemptYielded,
+    ComputationEnded,
     ErrorInfo,
     Holder,
     StageFinished,
@@ -18,11 +21,10 @@ from millrace.contracts.events import (
     StagePlanned,
 )
 from millrace.ledger.state import FINAL_RUN, RunState, StageState, TaskState
-from millrace_conductor.effects import AddTasks, Announce, Decision, Stop
+from millrace_conductor.effects import AddTasks, Announce, BuryTask, Decision, Effect, Stop, Yield
 from millrace_conductor.lifecycle import fail_stage, finish, follow, graph_stage, with_stage
 from millrace_conductor.releases import release
-
-BACKOFF_MAX_S = 300.0
+from millrace_conductor.retries import GivenUp, again, next_attempt
 
 
 def attempt(run: RunState, event: AttemptEvent, task: TaskState | None, now: float) -> Decision:
@@ -33,15 +35,40 @@ def attempt(run: RunState, event: AttemptEvent, task: TaskState | None, now: flo
         stop = () if done_by_same or not isinstance(event, AttemptStarted) else (Stop(event.holder, "stale"),)
         return Decision(run, None, stop)
     bound = replace(task, status="running", nonce=event.holder.nonce, worker=event.holder.worker)
-    if isinstance(event, AttemptStarted):
-        return Decision(run, bound)
+    if isinstance(event, AttemptStarted):  # of a paused run: its command was out when the pause came
+        return Decision(run, bound, (Yield(event.holder, "paused"),) if run.status == "paused" else ())
     if isinstance(event, AttemptSucceeded):
         return _succeeded(run, event, bound, now)
     if isinstance(event, AttemptFailed):
         return _failed(run, event.error, bound, now)
     if isinstance(event, AttemptYielded):
-        return Decision(run, _again(bound, ready_at=now, failures=bound.failures))
+        return Decision(run, again(bound, ready_at=now))
     return Decision(run)
+
+
+def computation_ended(run: RunState, event: ComputationEnded, task: TaskState | None, now: float) -> Decision:
+    """What the task waited for has come, or it is this task's to compute: then it is looked up anew."""
+    waits = task is not None and task.status == "subscribed" and task.cache_key == event.key
+    if task is None or not waits or run.status in FINAL_RUN:
+        return Decision(run)
+    if event.answer is None:
+        return Decision(run, replace(task, status="undecided", cache_key=""))
+    return answered(run, task, event.answer, now)
+
+
+def answered(run: RunState, task: TaskState, answer: Mapping[str, Any], now: float) -> Decision:
+    """Take an answer that was computed before, or in another run, as if the task's own attempt had given it.
+
+    Args:
+        answer: Fields of AttemptSucceeded.
+    """
+    key, stage = task.key, run.stages[task.key.stage]
+    event = AttemptSucceeded(
+        run_id=key.run_id, stage=key.stage, phase=key.phase, round=key.round, index=key.idx,
+        holder=Holder(attempt_id="", fence=max(task.fence, 1), nonce="", worker=""), **answer,
+    )  # fmt: skip
+    counted = with_stage(run, replace(stage, num_cached=stage.num_cached + 1))
+    return _succeeded(counted, event, replace(task, cache_key=""), now)
 
 
 def _is_current(task: TaskState, holder: Holder) -> bool:
@@ -49,13 +76,6 @@ def _is_current(task: TaskState, holder: Holder) -> bool:
     if task.status not in ("dispatched", "running") or holder.fence != task.fence:
         return False
     return task.nonce in ("", holder.nonce)
-
-
-def _again(task: TaskState, *, ready_at: float, failures: int) -> TaskState:
-    """The task, pending again. The dispatcher gives it the next fence."""
-    return replace(
-        task, status="pending", nonce="", worker="", failures=failures, ready_at=ready_at, dispatched_at=None
-    )
 
 
 def _succeeded(run: RunState, event: AttemptSucceeded, task: TaskState, now: float) -> Decision:
@@ -77,12 +97,11 @@ def _succeeded(run: RunState, event: AttemptSucceeded, task: TaskState, now: flo
 
 
 def _failed(run: RunState, error: ErrorInfo, task: TaskState, now: float) -> Decision:
-    retry = graph_stage(run.graph, task.key.stage).retry
-    failures = task.failures + 1
-    if error.retryable and failures < retry.max_attempts:
-        delay = min(retry.backoff_s * 2 ** (failures - 1), BACKOFF_MAX_S)
-        return Decision(run, _again(task, ready_at=now + delay, failures=failures))
-    return fail_stage(run, task.key.stage, error, now, task=replace(task, status="failed", failures=failures))
+    then = next_attempt(task, error, graph_stage(run.graph, task.key.stage).retry, now=now)
+    if not isinstance(then, GivenUp):
+        return Decision(run, then)
+    buried: tuple[Effect, ...] = (BuryTask(then.task, "poison", error),) if then.is_poison else ()
+    return fail_stage(run, task.key.stage, then.error, now, task=then.task, effects=buried)
 
 
 def _undeliverable(run: RunState, event: AttemptUndeliverable, task: TaskState | None, now: float) -> Decision:
@@ -92,9 +111,11 @@ def _undeliverable(run: RunState, event: AttemptUndeliverable, task: TaskState |
     error = ErrorInfo(
         code="undeliverable",
         message=f"The broker gave up on this attempt: {event.reason}.",
-        remedy="See the logs of the stage's workers; the command itself is in the conductor's log.",
+        remedy="See the logs of the stage's workers, and `millrace dead-letters`.",
     )
-    return fail_stage(run, task.key.stage, error, now, task=replace(task, status="failed"))
+    failed = replace(task, status="failed")
+    buried = (BuryTask(failed, "undeliverable", error),)
+    return fail_stage(run, task.key.stage, error, now, task=failed, effects=buried)
 
 
 def _stage_done(run: RunState, stage: StageState, outputs: StageOutputs, task: TaskState, now: float) -> Decision:
@@ -104,7 +125,10 @@ def _stage_done(run: RunState, stage: StageState, outputs: StageOutputs, task: T
     if outputs.verdict in ("failed", "inconclusive"):
         return _rejected(run, stage, outputs, task, now)
     finished = replace(stage, status="succeeded", outputs=outputs, finished_at=now)
-    announce = Announce(StageFinished(run_id=run.run_id, stage=stage.name, status="succeeded", outputs=outputs))
+    is_cached = stage.attempts == 0 and stage.num_cached > 0
+    announce = Announce(
+        StageFinished(run_id=run.run_id, stage=stage.name, status="succeeded", outputs=outputs, cached=is_cached)
+    )
     return follow(with_stage(run, finished), (announce,), now, task)
 
 

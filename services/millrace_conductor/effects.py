@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import Contract
 from millrace.contracts.commands import Phase
-from millrace.contracts.events import Holder
+from millrace.contracts.events import ErrorInfo, Holder
 from millrace.ledger.state import RunState, TaskState
 
 
@@ -45,6 +46,50 @@ class StopOpenTasks:
 
 
 @dataclass(frozen=True, slots=True)
+class Yield:
+    """Ask a holder to save a checkpoint and hand the attempt back."""
+
+    holder: Holder
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PauseTasks:
+    """Let no pending task of the run start, and ask whoever works on the others to hand them back."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeTasks:
+    """Let the run's paused tasks start."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviveTasks:
+    """Make the tasks of a stage's phase that did not succeed pending again, their counters at zero.
+
+    The one task of a plan or a merge also if it did: its answer is what ended the stage.
+    """
+
+    stage: str
+    round: int
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class BuryTask:
+    """Set a task aside among the dead letters, with its evidence, and announce it."""
+
+    task: TaskState
+    reason: Literal["poison", "undeliverable"]
+    error: ErrorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """See which runs of this one's pipeline may start, now that one waits, or another's place is free."""
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Advance an endpoint to a model, once the transaction commits."""
 
@@ -63,7 +108,10 @@ class SetTimer:
     data: Contract
 
 
-Effect = Announce | AddTasks | Stop | StopOpenTasks | Release | SetTimer
+Effect = (
+    Announce | AddTasks | Stop | StopOpenTasks | Yield | PauseTasks | ResumeTasks | ReviveTasks | BuryTask | Admit
+    | Release | SetTimer
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,15 +10,20 @@ from millrace.contracts.base import Contract
 from millrace.contracts.events import (
     AttemptEvent,
     CancelRequested,
+    ComputationEnded,
     EndpointReported,
     ErrorInfo,
     EventRefused,
+    PauseRequested,
     ReleaseOverdue,
     ReleaseSuperseded,
+    ResumeRequested,
+    RetryRequested,
+    RunAdmitted,
     RunSubmitted,
 )
 from millrace.ledger.state import FINAL_RUN, RunState, TaskState
-from millrace_conductor import attempts, lifecycle, releases
+from millrace_conductor import attempts, lifecycle, releases, wishes
 from millrace_conductor.effects import Decision
 
 
@@ -33,12 +38,24 @@ def advance(run: RunState, event: Contract, *, task: TaskState | None = None, no
     """
     if isinstance(event, AttemptEvent):
         return attempts.attempt(run, event, task, now)
-    if run.status in FINAL_RUN:
+    if isinstance(event, ComputationEnded):
+        return attempts.computation_ended(run, event, task, now)
+    if isinstance(event, RunAdmitted):
+        return wishes.admitted(run, now)
+    if wishes.is_accepted_retry(run) and isinstance(event, RetryRequested):
+        return wishes.retry(run, now)
+    if run.status in FINAL_RUN or (
+        wishes.is_accepted_retry(run) and not isinstance(event, CancelRequested | EventRefused)
+    ):
         return Decision(run)
     if isinstance(event, RunSubmitted):
-        return lifecycle.start(run, now)
+        return lifecycle.enter(run, now)
     if isinstance(event, CancelRequested):
-        return _cancel(run, event, now)
+        return wishes.cancel(run, event, now)
+    if isinstance(event, PauseRequested):
+        return wishes.pause(run, event)
+    if isinstance(event, ResumeRequested):
+        return wishes.resume(run, now)
     if isinstance(event, EndpointReported):
         return releases.reported(run, event, now)
     if isinstance(event, ReleaseOverdue):
@@ -48,14 +65,6 @@ def advance(run: RunState, event: Contract, *, task: TaskState | None = None, no
     if isinstance(event, EventRefused):
         return _refused(run, event, now)
     return Decision(run)
-
-
-def _cancel(run: RunState, event: CancelRequested, now: float) -> Decision:
-    """End the run, unless it has released: the endpoint has moved, and only another release moves it back."""
-    if releases.is_waiting(run):
-        return Decision(run)
-    why = ErrorInfo(code="cancelled", message=event.reason or "nobody said why.")
-    return lifecycle.finish(run, "cancelled", now, error=why, reason=event.reason or "cancelled")
 
 
 def _refused(run: RunState, event: EventRefused, now: float) -> Decision:

@@ -137,7 +137,7 @@ def test_a_retryable_failure_waits_longer_each_time_then_fails_the_run() -> None
         assert again.status == "pending"
         delays.append(again.ready_at - 10.0)
         current = replace(again, status="dispatched", fence=again.fence + 1)
-    assert delays == [1.0, 2.0]
+    assert 0.5 <= delays[0] <= 1.0 <= delays[1] <= 2.0
     end = advance(run, failed("a", retryable=True, fence=3), task=current, now=10.0)
     assert end.run.status == "failed"
     assert final(end).stage == "a"

@@ -9,7 +9,8 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import Contract
-from millrace.contracts.events import ErrorInfo, StageOutputs, decode_data
+from millrace.contracts.commands import Phase
+from millrace.contracts.events import CacheUse, ErrorInfo, Origin, StageOutputs, decode_data
 from millrace.contracts.ids import DEFAULT_TENANT
 from millrace.contracts.pipelines import RunStatus, StageStatus
 from millrace.contracts.stages import Effect, Port
@@ -25,10 +26,16 @@ class StageView(Contract):
     num_tasks: int = 0
     num_done: int = 0
     attempts: int = Field(default=0, description="Attempts dispatched so far, over all tasks.")
+    num_cached: int = Field(default=0, description="Tasks that the cache or another run answered.")
     started_at: datetime | None = None
     finished_at: datetime | None = None
     outputs: StageOutputs | None = None
     error: ErrorInfo | None = None
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether nothing of it was computed in this run."""
+        return self.status == "succeeded" and self.attempts == 0
 
 
 class RunView(Contract):
@@ -48,6 +55,8 @@ class RunView(Contract):
     error: ErrorInfo | None = None
     stages: tuple[StageView, ...] = ()
     seq: int = Field(default=0, description="Number of the latest journalled event.")
+    cache: CacheUse = "use"
+    origin: Origin | None = Field(default=None, description="What made it, if nobody asked for just it.")
 
 
 TERMINAL_STATUSES: frozenset[RunStatus] = frozenset({"succeeded", "failed", "rejected", "cancelled"})
@@ -75,6 +84,37 @@ class SubmitRun(Contract):
     priority: int = Field(default=0, ge=-100, le=100)
     idempotency_key: str = Field(default="", max_length=200, pattern=r"^[^\x00]*$")
     seed: int = Field(default=0, ge=0)
+    cache: CacheUse = Field(default="use", description="`refresh` writes only; `off` neither reads nor writes.")
+
+
+class RerunRun(Contract):
+    """Body of POST /v1/runs/{run_id}/rerun: what is to differ. Data sets keep their artifacts unless `params` names others."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    run_id: str = Field(default="", description="Of the new run, made by the client.", pattern=r"^(run_[0-9a-z]{26})?$")
+    params: dict[str, JsonValue] = Field(default_factory=dict, description="Besides those of the run that is repeated.")
+    labels: dict[str, str] = Field(default_factory=dict, description="Besides those of the run that is repeated.")
+    priority: int | None = Field(default=None, ge=-100, le=100, description="None: as it was.")
+    seed: int | None = Field(default=None, ge=0, description="None: as it was.")
+    cache: CacheUse | None = Field(default=None, description="None: as it was.")
+    idempotency_key: str = Field(default="", max_length=200, pattern=r"^[^\x00]*$")
+
+
+class DeadLetterView(Contract):
+    """A task that was set aside after its last attempt, with what is known of why."""
+
+    id: str
+    run_id: str
+    stage: str
+    phase: Phase
+    round: int
+    index: int
+    reason: Literal["poison", "undeliverable"]
+    error: ErrorInfo = Field(description="Of the last attempt.")
+    workers: tuple[str, ...] = Field(default=(), description="Who held the latest attempts, newest first, at most ten.")
+    attempts: int = Field(description="How many there were.")
+    died_at: datetime
 
 
 class PlanRequest(Contract):

@@ -5,29 +5,33 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import digest_of
 from millrace.contracts.events import (
-    CancelRequested,
     ErrorInfo,
     Event,
+    Origin,
     RunSubmitted,
     decode,
 )
-from millrace.contracts.views import EndpointView, EventView, ModelView, RunPage, RunView, StageView
-from millrace.ledger import endpoints, queues, uploads
+from millrace.contracts.views import DeadLetterView, EndpointView, EventView, ModelView, RunPage, RunView, StageView
+from millrace.ledger import dead_letters, endpoints, queues, uploads, wishes
 from millrace.ledger.connect import open_database
 from millrace.ledger.database import Database, Transaction
 from millrace.ledger.journal import to_time
 from millrace.ledger.migrations import migrate
-from millrace.ledger.runs import STAGE_COLUMNS, save_stages, stage_of
-from millrace.ledger.state import FINAL_RUN, StageState
+from millrace.ledger.runs import STAGE_COLUMNS, encode, save_stages, stage_of
+from millrace.ledger.state import StageState
 from millrace.ledger.workers import live_workers
 
-_RUN = "run_id, tenant, pipeline, status, priority, labels, params, submitted_at, started_at, finished_at, stage, error, seq"
+_RUN = (
+    "run_id, tenant, pipeline, status, priority, labels, params, submitted_at, started_at, finished_at, stage, error, seq,"
+    " cache, origin"
+)
 
 
 def open_ledger(url: str) -> Ledger:
@@ -39,6 +43,19 @@ def open_ledger(url: str) -> Ledger:
     database = open_database(url)
     migrate(database)
     return Ledger(database)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A run as its user wrote it.
+
+    Attributes:
+        spec: The pipeline; empty where a version submitted it that did not keep it.
+    """
+
+    view: RunView
+    spec: dict[str, Any]
+    seed: int
 
 
 class Ledger:
@@ -57,10 +74,7 @@ class Ledger:
         Raises:
             Conflict: The id or the key was used for something else.
         """
-        data = decode(event)
-        assert isinstance(data, RunSubmitted)
-        content = digest_of([data.graph.model_dump(mode="json"), data.params, data.priority, data.labels])
-        run_id = self.database.transact(lambda tx: _submit(tx, event, data, content))
+        run_id = self.database.transact(lambda tx: accept_run(tx, event))
         return self.run(event.tenant, run_id)
 
     def request_cancel(self, event: Event) -> RunView:
@@ -70,29 +84,17 @@ class Ledger:
             NotFound: There is no such run.
             Conflict: It has already ended otherwise, or has released and waits for a server to say so.
         """
-        data = decode(event)
-        assert isinstance(data, CancelRequested)
+        return self.wish(event)
 
-        def work(tx: Transaction) -> None:
-            # The lock orders this before or after a release's transaction, which looks into the inbox under it.
-            found = tx.rows(
-                f"SELECT status FROM runs WHERE tenant = ? AND run_id = ?{tx.lock}", (event.tenant, data.run_id)
-            )
-            if not found:
-                raise _no_run(data.run_id)
-            if found[0][0] in FINAL_RUN - {"cancelled"}:
-                raise errors.Conflict(
-                    f"Run {data.run_id} has already {found[0][0]}.", remedy="There is nothing to cancel."
-                )
-            if _has_released(tx, data.run_id):
-                raise errors.Conflict(
-                    f"Run {data.run_id} has released its model, and waits for a server to load it.",
-                    remedy="Release another model, or stop the endpoint with `millrace endpoints stop NAME`.",
-                )
-            queues.put_inbox(tx, event, run_id=data.run_id, now=time.time())
+    def wish(self, event: Event) -> RunView:
+        """Accept a wish to cancel, pause, resume or retry a run; the conductor does it soon after.
 
-        self.database.transact(work)
-        return self.run(event.tenant, data.run_id)
+        Raises:
+            NotFound: There is no such run.
+            Conflict: Its state does not allow it.
+        """
+        self.database.transact(lambda tx: wishes.accept(tx, event))
+        return self.run(event.tenant, event.subject)
 
     def stop_endpoint(self, tenant: str, name: str) -> EndpointView:
         """Advance the endpoint to a generation without a release; its servers unload it.
@@ -174,6 +176,17 @@ class Ledger:
             for s, i, t, at, src, d in rows
         ]
 
+    def written(self, tenant: str, run_id: str) -> Written:
+        """What a run was submitted with, to submit it again with changes. Raises NotFound."""
+        view = self.run(tenant, run_id)
+        rows = self.database.read("SELECT spec, graph FROM runs WHERE run_id = ?", (run_id,))
+        spec, graph = json.loads(rows[0][0]), json.loads(rows[0][1])
+        return Written(view=view, spec=spec, seed=int(graph["seed"]))
+
+    def dead_letters(self, tenant: str, *, run_id: str = "", limit: int = 50) -> list[DeadLetterView]:
+        """Tasks that were set aside after their last attempt, newest first."""
+        return dead_letters.list_dead_letters(self.database, tenant, run_id=run_id, limit=limit)
+
     def models(self, tenant: str) -> list[ModelView]:
         """Released models, newest first."""
         return endpoints.list_models(self.database, tenant)
@@ -202,13 +215,19 @@ class Ledger:
         self.database.close()
 
 
-def _submit(tx: Transaction, event: Event, data: RunSubmitted, content: str) -> str:
+def accept_run(tx: Transaction, event: Event) -> str:
+    """Accept a submission; return the run's id, or that of the run which already has its key. See `Ledger.submit`."""
+    data = decode(event)
+    assert isinstance(data, RunSubmitted)
+    cache = [] if data.cache == "use" else [data.cache]
+    content = digest_of([data.graph.model_dump(mode="json"), data.params, data.priority, data.labels, *cache])
     inserted = tx.run(
-        "INSERT INTO runs (run_id, tenant, pipeline, status, priority, labels, params, graph, trace, idempotency_key,"
-        " content_digest, seq, submitted_at, stage) VALUES (?,?,?,'queued',?,?,?,?,?,?,?,0,?,'') ON CONFLICT DO NOTHING",
+        "INSERT INTO runs (run_id, tenant, pipeline, priority, labels, params, graph, trace, idempotency_key,"
+        " content_digest, submitted_at, spec, cache, origin, max_runs, status, seq, stage)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,'queued',0,'') ON CONFLICT DO NOTHING",
         (data.run_id, event.tenant, data.graph.pipeline, data.priority, json.dumps(data.labels, sort_keys=True),
          json.dumps(data.params), data.graph.model_dump_json(), json.dumps(data.trace), data.idempotency_key, content,
-         time.time()),
+         time.time(), json.dumps(data.spec), data.cache, encode(data.origin), data.graph.max_runs),
     )  # fmt: skip
     if not inserted:
         return _same_run(tx, event.tenant, data, content)
@@ -233,22 +252,18 @@ def _same_run(tx: Transaction, tenant: str, data: RunSubmitted, content: str) ->
     return str(rows[0][0])
 
 
-def _has_released(tx: Transaction, run_id: str) -> bool:
-    return bool(
-        tx.rows("SELECT 1 FROM stages WHERE run_id = ? AND phase = 'release' AND status = 'running'", (run_id,))
-    )
-
-
 def _no_run(run_id: str) -> errors.NotFound:
     return errors.NotFound(f"There is no run {run_id!r}.", remedy="See `millrace runs`.", field="run_id")
 
 
 def _run_view(row: Sequence[Any], stages: tuple[StageView, ...]) -> RunView:
-    (run_id, tenant, pipeline, status, priority, labels, params, submitted, started, finished, stage, error, seq) = row
+    run_id, tenant, pipeline, status, priority, labels, params, submitted, started, finished, *rest = row
+    stage, error, seq, cache, origin = rest
     return RunView(
         run_id=run_id, tenant=tenant, pipeline=pipeline, status=status, priority=priority, labels=json.loads(labels),
         params=json.loads(params), submitted_at=_time(submitted), started_at=to_time(started),
-        finished_at=to_time(finished), stage=stage, stages=stages, seq=seq,
+        finished_at=to_time(finished), stage=stage, stages=stages, seq=seq, cache=cache,
+        origin=None if origin is None else Origin.model_validate_json(origin),
         error=None if error is None else ErrorInfo.model_validate_json(error),
     )  # fmt: skip
 
@@ -258,6 +273,7 @@ def _stage_view(stage: StageState, facts: dict[str, dict[str, Any]]) -> StageVie
     return StageView(
         name=stage.name, kind=fact.get("kind", ""), status=stage.status, implied=fact.get("implied", False),
         num_tasks=stage.num_tasks, num_done=stage.num_done, attempts=stage.attempts,
+        num_cached=stage.num_cached,
         started_at=to_time(stage.started_at), finished_at=to_time(stage.finished_at),
         outputs=stage.outputs, error=stage.error,
     )  # fmt: skip

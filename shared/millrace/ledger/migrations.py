@@ -65,6 +65,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE runs ADD COLUMN spec TEXT NOT NULL DEFAULT '{}'",
         "ALTER TABLE runs ADD COLUMN cache TEXT NOT NULL DEFAULT 'use'",
         "ALTER TABLE runs ADD COLUMN origin TEXT",
+        "ALTER TABLE runs ADD COLUMN max_runs INTEGER",
         "CREATE INDEX runs_open ON runs (tenant, pipeline, status, run_id) WHERE status IN ('queued', 'running', 'paused')",
         "CREATE INDEX runs_by_status ON runs (tenant, status, run_id)",
         "CREATE INDEX runs_by_pipeline ON runs (tenant, pipeline, run_id)",
