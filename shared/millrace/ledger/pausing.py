@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from millrace.contracts.commands import Phase
 from millrace.ledger.database import Database, Transaction
-from millrace.ledger.state import TaskState
+from millrace.ledger.state import TaskState, TaskStatus
 from millrace.ledger.tasks import COLUMNS, task_of
 
-_ANEW = "status = 'pending', failures = 0, losses = 0, outages = 0, nonce = '', worker = '', ready_at = 0, dispatched_at = NULL"
+_ANEW = (
+    "status = ?, cache_key = '', failures = 0, losses = 0, outages = 0, nonce = '', worker = '', ready_at = 0,"
+    " dispatched_at = NULL"
+)
 """Fences stay, and grow with the next attempt: an old one's word is stale, and its checkpoint is resumed."""
 
 
@@ -21,12 +24,14 @@ def resume_tasks(tx: Transaction, run_id: str) -> None:
     tx.run("UPDATE tasks SET status = 'pending' WHERE run_id = ? AND status = 'paused'", (run_id,))
 
 
-def revive_tasks(tx: Transaction, run_id: str, stage: str, round_: int, phase: Phase) -> None:
-    """Make the tasks of a phase pending again that did not succeed; the one of a plan or a merge in any case."""
+def revive_tasks(
+    tx: Transaction, run_id: str, stage: str, round_: int, phase: Phase, *, status: TaskStatus
+) -> None:  # fmt: skip
+    """Let the tasks of a phase begin again that did not succeed; the one of a plan or a merge in any case."""
     kept = " AND status <> 'succeeded'" if phase == "work" else ""
     tx.run(
         f"UPDATE tasks SET {_ANEW} WHERE run_id = ? AND stage = ? AND round = ? AND phase = ?{kept}",
-        (run_id, stage, round_, phase),
+        (status, run_id, stage, round_, phase),
     )
 
 

@@ -69,6 +69,11 @@ def _check_retry(tx: Transaction, run_id: str, status: str) -> None:
             f"Run {run_id} has not ended: it is {status}.",
             remedy=f"Resume a paused run with `millrace resume {run_id}`; else wait for its end, or cancel it.",
         )
+    if tx.rows("SELECT 1 FROM runs WHERE run_id = ? AND trimmed > 0", (run_id,)):
+        raise errors.Conflict(
+            f"Run {run_id} ended long ago: what its tasks had made was collected.",
+            remedy=f"Run it again with `millrace rerun {run_id}`.",
+        )
     if tx.rows("SELECT 1 FROM stages WHERE run_id = ? AND phase = 'release' AND status <> 'succeeded'", (run_id,)):
         raise errors.Conflict(
             f"Run {run_id} has released its model, which a retry would do a second time.",
