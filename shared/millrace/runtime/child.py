@@ -11,7 +11,6 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,14 @@ class _Warm:
         self.settings = settings
         self.bound = configure_logging(settings)
         self.baseline = Baseline()
+        self._stores: dict[str, Store] = {}
         (settings.home / "cache").mkdir(parents=True, exist_ok=True)
+
+    def store(self, tenant: str) -> Store:
+        """The store, opened at its first use: a stage's error, if it cannot be."""
+        if tenant not in self._stores:
+            self._stores[tenant] = open_store(self.settings, tenant=tenant)
+        return self._stores[tenant]
 
 
 def _serve(warm: _Warm, request: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
@@ -80,7 +86,7 @@ def _serve(warm: _Warm, request: Mapping[str, Any], channel: Channel) -> dict[st
     setproctitle.setproctitle(f"millrace: {command.stage} {command.phase} {command.index} of {command.run_id}")
     warm.bound.rebind(run=command.run_id, stage=command.stage, task=command.index, attempt=command.attempt_id)
     warm.baseline.begin()
-    outcome = _outcome(command, warm.settings, request, channel, StopRequest(channel, command.attempt_id))
+    outcome = _outcome(command, warm, request, channel, StopRequest(channel, command.attempt_id))
     # A function is code that a user brought along: nothing it did to the process may reach another attempt.
     may_stay = request["reuse"] and command.kind != FUNCTION_KIND and time.monotonic() - began <= WARM_ATTEMPT_S
     if may_stay and warm.baseline.restore():
@@ -97,7 +103,6 @@ def warm_up() -> None:
         telemetry.current_trace()
 
 
-@lru_cache(maxsize=1)
 def settings_values(settings: Settings) -> dict[str, Any]:
     """Settings as JSON, secrets included, for a request: it travels over a private socket alone."""
     values = settings.model_dump(mode="json")
@@ -112,16 +117,16 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
 
 
 def _outcome(
-    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel, stop: StopSign
+    command: ExecuteAttempt, warm: _Warm, request: Mapping[str, Any], channel: Channel, stop: StopSign
 ) -> dict[str, Any]:
     """Execute the attempt; say how it ended, as `main` describes. `stop` is set when it is asked to stop."""
     log = structlog.get_logger()
     workdir = Path(request["workdir"])
     try:
         workdir.mkdir(parents=True)
-        telemetry.configure_telemetry(settings, "millrace-child")
+        telemetry.configure_telemetry(warm.settings, "millrace-child")
         with telemetry.span(f"{command.kind} {command.phase}", command.trace, run=command.run_id, stage=command.stage):
-            answer = _execute(command, settings, request, channel, stop)
+            answer = _execute(command, warm, request, channel, stop)
         encoded = {k: v.model_dump(mode="json") if hasattr(v, "model_dump") else v for k, v in answer.items()}
         return {"type": "succeeded", **encoded}
     except HandedBack:
@@ -140,17 +145,17 @@ def _outcome(
 
 
 def _execute(
-    command: ExecuteAttempt, settings: Settings, request: Mapping[str, Any], channel: Channel, stop: StopSign
+    command: ExecuteAttempt, warm: _Warm, request: Mapping[str, Any], channel: Channel, stop: StopSign
 ) -> phases.Answer:
     def sink(kind: str, payload: Mapping[str, Any]) -> None:
         channel.send({"type": kind, "payload": _plain(payload)})
 
-    store = _opened_store(settings, command.tenant)
+    store = warm.store(command.tenant)
     checkpoint = request["checkpoint"]
     context = Context(
         store=store,
         workdir=Path(request["workdir"]),
-        cache=settings.home / "cache",
+        cache=warm.settings.home / "cache",
         run_id=command.run_id,
         stage=command.stage,
         attempt_id=command.attempt_id,
@@ -180,12 +185,6 @@ def _remove(workdir: Path) -> None:
         os.rmdir(workdir)  # most are empty, and this is one system call
     except OSError:
         shutil.rmtree(workdir, ignore_errors=True)
-
-
-@lru_cache(maxsize=1)
-def _opened_store(settings: Settings, tenant: str) -> Store:
-    """Opened once in a child: it serves one worker and one tenant."""
-    return open_store(settings, tenant=tenant)
 
 
 def _open_inputs(command: ExecuteAttempt, context: Context) -> Inputs:
