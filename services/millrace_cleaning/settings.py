@@ -172,5 +172,6 @@ INGEST = StageKind(
     config=IngestConfig,
     inputs={},
     outputs={"source": Port(type="source")},
-    bytes="measured",  # the outside may change between two runs of equal config, so this is never answered from a cache
+    bytes="measured",
+    cacheable=False,  # the outside may change between two runs of equal config
 )

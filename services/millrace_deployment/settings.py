@@ -88,6 +88,7 @@ DEPLOY = StageKind(
     outputs={"release": Port(type="release")},
     bytes="measured",
     effect="release",
+    cacheable=False,
     preload=_PRELOAD,
     required_fields=("endpoint",),
 )

@@ -24,7 +24,9 @@ class NoopConfig(StageConfig):
     sleep_s: float = Field(default=0.0, ge=0, description="How long each task takes.")
     num_tasks: int = Field(default=1, ge=1, description="How many tasks its plan has.")
     fail: str = Field(default="", description="Message of the error that it raises; empty: none.")
-    hog: bool = Field(default=False, description="Whether it holds the interpreter's lock while it waits, as C code may.")
+    hog: bool = Field(
+        default=False, description="Whether it holds the interpreter's lock while it waits, as C code may."
+    )
     metric: float = Field(default=0.0, description="Reported as the metric `value`.")
 
 
@@ -34,6 +36,7 @@ NOOP = StageKind(
     service="functions",
     module="millrace.testing.noop",
     config=NoopConfig,
+    cacheable=False,  # its time and its failures are what it is for
     inputs={"after": Port(type="any", optional=True, auto=False)},
     outputs={},
 )
