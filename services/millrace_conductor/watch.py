@@ -53,7 +53,7 @@ class Watch:
         self._leases.hear((h["nonce"] for h in beat["holders"]), now)
         is_new = self.roster.hear(beat, now)
         if beat["holders"]:
-            self._stop_strangers(str(beat["worker_id"]), beat["holders"])
+            self._answer(str(beat["worker_id"]), beat["holders"])
         return is_new
 
     def look(self, conductor: str) -> tuple[list[Event], list[TaskState]]:
@@ -79,18 +79,28 @@ class Watch:
             task.service, task.resource_class, time.monotonic()
         )
 
-    def _stop_strangers(self, worker: str, holders: Sequence[Mapping[str, Any]]) -> None:
-        """Answer every holder that is not the bound one with `stop`, every time it beats."""
+    def _answer(self, worker: str, holders: Sequence[Mapping[str, Any]]) -> None:
+        """Answer every holder that is not the bound one with `stop`, every time it beats; and with `hold` one that asks.
+
+        Of an attempt that nobody has begun, by what is journalled, nothing is said: it asks again.
+        """
         try:
             found = tasks.all_open_tasks(self._database)
         except errors.Unavailable:
             return  # it beats again
         bound = {t.nonce for t in found if t.nonce}
         unbound = {holder_of(t).attempt_id for t in found if not t.nonce}
+        held = [_named(h) for h in holders if h.get("asks") and h["nonce"] in bound]
         strangers = [h for h in holders if h["nonce"] not in bound and h["attempt_id"] not in unbound]
+        orders: dict[str, Any] = {"hold": held} if held else {}
         if strangers:
-            stops = [{k: h[k] for k in ("attempt_id", "fence", "nonce")} | {"reason": "stale"} for h in strangers]
-            self._bus.signal(f"control.worker.{worker}", {"stop": stops})
+            orders["stop"] = [{**_named(h), "reason": "stale"} for h in strangers]
+        if orders:
+            self._bus.signal(f"control.worker.{worker}", orders)
+
+
+def _named(holder: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: holder[name] for name in ("attempt_id", "fence", "nonce")}
 
 
 def _lost_event(task: TaskState, conductor: str, lease_s: float) -> Event:

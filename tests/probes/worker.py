@@ -18,7 +18,7 @@ from millrace.bus import Bus
 from millrace.bus.connect import connect
 from millrace.contracts.base import Contract
 from millrace.contracts.commands import ExecuteAttempt
-from millrace.contracts.events import Event, decode
+from millrace.contracts.events import AttemptStarted, Event, decode
 from millrace.contracts.ids import attempt_id, new_run_id
 from millrace.settings import Settings
 
@@ -62,8 +62,10 @@ class Factory:
         return command
 
     def wait_event(self, cls: type[E]) -> E:
-        """The next event, which must be of this type."""
+        """The next event, which must be of this type; that an attempt started, which short ones do not say, is passed over."""
         event = self.next_event()
+        while isinstance(event, AttemptStarted) and cls is not AttemptStarted:
+            event = self.next_event()
         assert isinstance(event, cls), event
         return event
 

@@ -64,12 +64,15 @@ class Consumption:
     def stop_taking(self) -> None:
         """Take no further command. What is being worked on goes on, and is acknowledged as ever."""
         consumer = self._controller.consumer
-        if consumer.task_consumer is not None:
+        if consumer is not None and consumer.task_consumer is not None:
             consumer.call_soon(consumer.task_consumer.cancel)
 
     def shut_down(self) -> None:
         """Let `run` return; the slots are idle by now. May be called from any thread."""
         consumer = self._controller.consumer
+        if consumer is None:  # it was not begun, and will end as it begins
+            state.should_stop = 0
+            return
         if consumer.hub is not None:  # a loop sends acknowledgements in its next turn: let that turn pass
             flushed = threading.Event()
             time.sleep(_FLUSH_S)

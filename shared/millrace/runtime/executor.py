@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import structlog
 from pydantic import ValidationError
@@ -20,21 +17,19 @@ from millrace import errors
 from millrace.bus import Bus
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import ExecuteAttempt
-from millrace.contracts.events import (
-    AttemptStarted,
-    AttemptUndeliverable,
-    AttemptYielded,
-    Holder,
-)
+from millrace.contracts.events import AttemptStarted, AttemptSucceeded, AttemptUndeliverable, AttemptYielded, Holder
 from millrace.contracts.ids import DEFAULT_TENANT
 from millrace.contracts.stages import FUNCTION_KIND, installed_kinds
 from millrace.contracts.views import SignalView
 from millrace.runtime import metrics
-from millrace.runtime.announcer import Announcer, failed, outcome_name, subject, terminal
+from millrace.runtime.announcer import Announcer, Starts, failed, outcome_name, subject, succeeded
 from millrace.runtime.attempt import Attempt, Ending, StopReason
 from millrace.runtime.child import settings_values
+from millrace.runtime.heads import Left, TaskHead, head_name, is_whole
+from millrace.runtime.holdings import Held, Holdings
 from millrace.runtime.launched import Launched
 from millrace.runtime.launcher import Launcher
+from millrace.runtime.workdirs import Workdir
 from millrace.settings import Settings
 from millrace.store import Store
 from millrace.store.connect import adapter_modules
@@ -43,17 +38,11 @@ log = structlog.get_logger()
 
 StoreOf = Callable[[str], Store]
 
-MAX_STOPPED = 10_000
-"""Orders to stop that are remembered, for commands that arrive after them."""
+ASK_S = (0.1, 0.5)
+"""How soon a delivery that waits to be told `hold` asks again: the first time, and from then on."""
 
-
-@dataclass(slots=True)
-class _Held:
-    """A delivery that is being executed here."""
-
-    holder: Holder
-    attempt: Attempt | None = None
-    stop: StopReason | None = None
+SOFT_LIMIT = "soft_timeout"
+"""Why an attempt is asked to stop, if not because its worker drains or the conductor wants it back."""
 
 
 class Executor:
@@ -67,25 +56,28 @@ class Executor:
         resource_class: str,
         num_threads: int,
         bus: Bus,
+        announcer: Announcer,
         store_of: StoreOf,
         launcher: Launcher,
-        workdir: Path,
+        workdir: Workdir,
         digests: Mapping[str, str],
+        beat: Callable[[], None],
     ) -> None:
+        """`beat` has the worker say at once that it lives, and whom it holds; `digests` are of stage code, by kind."""
         self._settings = settings
+        self._settings_values = settings_values(settings)
         self._worker_id = worker_id
         self._resource_class = resource_class
         self._num_threads = num_threads
         self._bus = bus
-        self._announcer = Announcer(bus, worker_id)
+        self._announcer = announcer
+        self._starts = Starts(announcer)
         self._store_of = store_of
         self._launcher = launcher
         self._workdir = workdir
         self._digests = digests
-        self._lock = threading.Lock()
-        self._held: dict[str, _Held] = {}
-        self._idle = threading.Condition(self._lock)
-        self._stopped: OrderedDict[tuple[str, int, str | None], None] = OrderedDict()
+        self._beat = beat
+        self._holdings = Holdings()
         self._is_draining = False
 
     # --- one delivery, in its slot's thread
@@ -96,78 +88,161 @@ class Executor:
             command = ExecuteAttempt.model_validate(body)
         except ValidationError as error:
             return self._refuse(body, error)
-        holder = Holder(attempt_id=command.attempt_id, fence=command.fence, nonce=uuid4().hex, worker=self._worker_id)
-        bound = log.bind(run=command.run_id, stage=command.stage, attempt=command.attempt_id)
-        held = self._hold(holder)
+        nonce = os.urandom(16).hex()
+        holder = Holder(attempt_id=command.attempt_id, fence=command.fence, nonce=nonce, worker=self._worker_id)
+        held = self._holdings.begin(holder, redelivered=redelivered)
         if held is None:
-            bound.info("attempt_dropped", redelivered=redelivered)
+            log.info("attempt_dropped", run=command.run_id, attempt=command.attempt_id, redelivered=redelivered)
             return True
+        if held.holder.nonce != nonce:  # it runs here already: the connection was lost meanwhile, and it came again
+            held.ended.wait()
+            return held.is_settled
+        is_settled = False
         try:
-            return self._execute(command, held)
+            is_settled = self._execute(command, body, held)
         except Exception as error:
-            bound.exception("attempt_broke")
+            log.exception("attempt_broke", run=command.run_id, stage=command.stage, attempt=command.attempt_id)
             lost = errors.WorkerLost(f"Worker {self._worker_id} failed: {type(error).__name__}: {error}.")
-            return self._announcer.announce(command, failed(command, holder, Ending(error=lost), None))
+            is_settled = self._announcer.announce(command, failed(command, holder, Ending(error=lost), None))
         finally:
-            self._let_go(holder)
+            if is_settled and held.is_noted:
+                self._workdir.forget(holder)
+            self._holdings.end(held, is_settled=is_settled)
+        return is_settled
 
-    def _execute(self, command: ExecuteAttempt, held: _Held) -> bool:
-        holder = held.holder
+    def _execute(self, command: ExecuteAttempt, body: Mapping[str, Any], held: Held) -> bool:
         if self._is_draining:
-            return self._announcer.announce(command, AttemptYielded(**subject(command, holder)))
+            return self._hand_back(command, held)
         expected, ours = command.code_digest, self._digest(command)
         if expected and expected != ours:
             other = errors.Unavailable(
                 f"This worker has other code of kind {command.kind!r} ({ours[:12]}) than was asked for ({expected[:12]}).",
                 remedy="Run one version of Millrace on all workers of a service.",
             )
-            return self._announcer.announce(command, failed(command, holder, Ending(error=other), None))
-        started = AttemptStarted(**subject(command, holder), device=self._device, code_digest=ours)
-        if not self._announcer.announce(command, started):
+            return self._announcer.announce(command, failed(command, held.holder, Ending(error=other), None))
+        self._workdir.note(command, held.holder)
+        held.is_noted = True
+        if not held.asks:
+            held.start = self._starts.add(command, lambda: self._started(command, held))
+        elif not self._announcer.announce(command, self._started(command, held)):
             return False
+        else:
+            self._ask(held)
+            if held.stop == "cancelled":
+                return True
+            if held.stop is not None or held.asked:
+                return self._hand_back(command, held)
+        try:
+            return self._work(command, body, held)
+        finally:
+            held.end_start()
+
+    def _ask(self, held: Held) -> None:
+        """Wait until the conductor says who holds this attempt: it was delivered before, perhaps to a worker that lives."""
+        for pause_s in itertools.chain(ASK_S, itertools.repeat(ASK_S[-1])):
+            self._beat()
+            held.changed.wait(pause_s)
+            held.changed.clear()
+            if held.may_work or held.stop is not None or held.asked:
+                held.asks = False
+                return
+
+    def _work(self, command: ExecuteAttempt, body: Mapping[str, Any], held: Held) -> bool:
+        """Go on from what earlier attempts left, if there were any: from a checkpoint, or by saying how one ended."""
+        holder, left = held.holder, Left()
+        if held.may_work or command.fence > 1:
+            try:
+                left = self._head(command, holder).seal()
+                if left.outcome is not None and is_whole(self._store_of(command.tenant), left.outcome):
+                    fields = {**left.outcome["data"], **subject(command, holder)}
+                    return self._announcer.announce(command, AttemptSucceeded.model_validate(fields))
+            except errors.Stale:
+                return self._drop(command)
+            except errors.MillraceError as error:
+                return self._announcer.announce(command, failed(command, holder, Ending(error=error), None))
         with metrics.busy(command.kind):
-            attempt, ending = self._run(command, held)
+            attempt, ending = self._run(command, body, held, left.checkpoint)
+        held.end_start()
         metrics.count_attempt(command.kind, outcome_name(ending), ending.duration_s)
         try:
-            return self._conclude(command, holder, attempt, ending)
+            return self._conclude(command, held, attempt, ending)
         finally:
             attempt.log.remove()
 
-    def _conclude(self, command: ExecuteAttempt, holder: Holder, attempt: Attempt, ending: Ending) -> bool:
-        """Announce how it ended. A cancelled attempt ends without a word: who cancelled it has gone on."""
-        if ending.stopped == "cancelled":
-            log.info("attempt_stopped", attempt=command.attempt_id)
-            return True
-        if ending.stopped == "yielded":
-            return self._announcer.announce(command, AttemptYielded(**subject(command, holder)))
-        return self._announcer.announce(command, terminal(command, holder, ending, self._keep_log(command, attempt)))
-
-    def _run(self, command: ExecuteAttempt, held: _Held) -> tuple[Attempt, Ending]:
+    def _run(
+        self, command: ExecuteAttempt, body: Mapping[str, Any], held: Held, checkpoint: ArtifactRef | None
+    ) -> tuple[Attempt, Ending]:
         launched, modules = self._launch(command)
-        directory = self._workdir / held.holder.nonce
+        directory = self._workdir.path / held.holder.nonce
         attempt = Attempt(
             command, launched, log_path=directory.with_suffix(".log"), emit=lambda k, p: self._emit(command, k, p)
         )
         try:
-            with self._lock:
-                held.attempt = attempt
-                stop = held.stop
+            stop, asked = self._holdings.attach(held, attempt)
             if stop is not None:
                 attempt.stop(stop)
+            elif asked:
+                attempt.ask(asked)
+            if command.soft_timeout_s is not None:
+                held.after(command.soft_timeout_s, lambda: self._ask_back(held, SOFT_LIMIT))
             request = {
-                "command": command.model_dump(mode="json"),
+                "command": body,
                 "nonce": held.holder.nonce,
-                "checkpoint": None,
-                "settings": settings_values(self._settings),
+                "checkpoint": checkpoint.model_dump(mode="json") if checkpoint else None,
+                "settings": self._settings_values,
                 "workdir": str(directory),
                 "device": self._device,
                 "num_threads": max(self._num_threads, min(int(command.cpu), os.cpu_count() or 1)),
             }
             return attempt, attempt.run(request)
         finally:
+            held.cancel_timers()
             attempt.close()
             self._launcher.keep_warm(modules)
-            shutil.rmtree(directory, ignore_errors=True)  # the child removes it, unless it was killed
+            if directory.exists():  # the child removes it, unless it was killed
+                shutil.rmtree(directory, ignore_errors=True)
+
+    def _conclude(self, command: ExecuteAttempt, held: Held, attempt: Attempt, ending: Ending) -> bool:
+        """Announce how it ended. A cancelled or stale attempt ends without a word: the task has gone on without it."""
+        name = outcome_name(ending)
+        if name in ("cancelled", "stale"):
+            return self._drop(command)
+        if name == "yielded" and (held.asked != SOFT_LIMIT or ending.stopped):
+            return self._hand_back(command, held, has_worked=True)
+        logs = self._keep_log(command, attempt)
+        if name == "yielded":
+            ending = replace(ending, outcome=None, error=_timed_out(command))
+        if name != "succeeded":
+            return self._announcer.announce(command, failed(command, held.holder, ending, logs))
+        ended = succeeded(
+            command, held.holder, ending, logs, device=self._device, code_digest=self._digest(command)
+        )  # fmt: skip
+        try:
+            if ending.duration_s > self._settings.lease_s:
+                self._head(command, held.holder).save_outcome(ended.model_dump(mode="json", exclude={"holder"}))
+        except errors.Stale:
+            return self._drop(command)
+        except errors.MillraceError as error:
+            log.warning("outcome_not_kept", attempt=command.attempt_id, reason=str(error))
+        return self._announcer.announce(command, ended)
+
+    def _hand_back(self, command: ExecuteAttempt, held: Held, *, has_worked: bool = False) -> bool:
+        checkpoint = None
+        try:
+            checkpoint = self._head(command, held.holder).checkpoint() if has_worked else None
+        except errors.MillraceError as error:  # the next attempt looks for it anyway
+            log.warning("checkpoint_not_seen", attempt=command.attempt_id, reason=str(error))
+        data = AttemptYielded(**subject(command, held.holder), checkpoint=checkpoint)
+        return self._announcer.announce(command, data)
+
+    def _drop(self, command: ExecuteAttempt) -> bool:
+        log.info("attempt_stopped", attempt=command.attempt_id)
+        return True
+
+    def _started(self, command: ExecuteAttempt, held: Held) -> AttemptStarted:
+        return AttemptStarted(
+            **subject(command, held.holder), asks=held.asks, device=self._device, code_digest=self._digest(command)
+        )
 
     def _launch(self, command: ExecuteAttempt) -> tuple[Launched, Sequence[str]]:
         """A GPU attempt gets a fresh process, as CUDA does not survive a fork; so does one with its own environment."""
@@ -191,7 +266,7 @@ class Executor:
         log.error("command_refused", reason=str(invalid))
         try:
             holder = Holder(
-                attempt_id=body["attempt_id"], fence=body["fence"], nonce=uuid4().hex, worker=self._worker_id
+                attempt_id=body["attempt_id"], fence=body["fence"], nonce=os.urandom(16).hex(), worker=self._worker_id
             )
             data = AttemptUndeliverable(
                 run_id=body["run_id"], stage=body["stage"], phase=body["phase"], index=body["index"],
@@ -205,38 +280,53 @@ class Executor:
 
     def stop(self, orders: Sequence[Mapping[str, Any]]) -> None:
         """Kill the attempts that these orders name, and drop their commands should they arrive later."""
-        with self._lock:
-            wanted = {(o["attempt_id"], int(o["fence"]), o.get("nonce") or None) for o in orders}
-            self._stopped.update(dict.fromkeys(wanted))
-            while len(self._stopped) > MAX_STOPPED:
-                self._stopped.popitem(last=False)
-            hit = [held for held in self._held.values() if self._is_stopped(held.holder)]
-        for held in hit:
-            self._stop(held, "cancelled")
+        for held in self._holdings.stop(orders):
+            self._kill(held, "cancelled")
+
+    def hold(self, orders: Sequence[Mapping[str, Any]]) -> None:
+        """Let deliveries work that asked whether they may."""
+        for held in self._holdings.named(orders):
+            held.may_work = True
+            held.changed.set()
+
+    def take_back(self, orders: Sequence[Mapping[str, Any]]) -> None:
+        """Ask attempts to save what they have and stop; kill those that have not in `grace_s`. They are handed back."""
+        for order in orders:
+            for held in self._holdings.named([order]):
+                if not held.asked:
+                    self._ask_back(held, str(order.get("reason") or "asked"))
+                    held.after(self._settings.grace_s, lambda held=held: self._kill(held, "yielded"))  # type: ignore[misc]
+
+    def say_starts(self) -> None:
+        """Say of attempts that last that they started, until `close`. Blocks."""
+        self._starts.run()
 
     def drain(self) -> None:
-        """Hand back whatever is delivered from now on."""
+        """Hand back whatever is delivered from now on, and ask what runs to stop."""
         self._is_draining = True
+        for held in self._holdings.all():
+            self._ask_back(held, "draining")
 
     def yield_all(self) -> None:
         """Kill what runs and hand it back."""
-        with self._lock:
-            hit = list(self._held.values())
-        for held in hit:
-            self._stop(held, "yielded")
+        for held in self._holdings.all():
+            self._kill(held, "yielded")
 
     def abandon(self) -> None:
         """Stop waiting for a broker that does not answer; unconfirmed commands go back to it."""
         self._announcer.abandon()
 
     def wait_idle(self, timeout_s: float) -> bool:
-        with self._lock:
-            return self._idle.wait_for(lambda: not self._held, timeout=timeout_s)
+        return self._holdings.wait_idle(timeout_s)
+
+    def close(self) -> None:
+        self._announcer.abandon()
+        self._starts.close()
 
     @property
-    def holders(self) -> list[Holder]:
-        with self._lock:
-            return [held.holder for held in self._held.values()]
+    def holders(self) -> list[dict[str, Any]]:
+        """Whom this worker holds, as a heartbeat says it."""
+        return [{**held.holder.model_dump(), "asks": held.asks} for held in self._holdings.all()]
 
     # --- the rest
 
@@ -247,28 +337,21 @@ class Executor:
     def _digest(self, command: ExecuteAttempt) -> str:
         return command.function.code.digest if command.function else self._digests.get(command.kind, "")
 
-    def _hold(self, holder: Holder) -> _Held | None:
-        with self._lock:
-            if self._is_stopped(holder):
-                return None
-            held = self._held[holder.nonce] = _Held(holder)
-            return held
+    def _head(self, command: ExecuteAttempt, holder: Holder) -> TaskHead:
+        store = self._store_of(command.tenant)
+        return TaskHead(
+            store, head_name(command), attempt_id=holder.attempt_id, fence=holder.fence, nonce=holder.nonce
+        )  # fmt: skip
 
-    def _let_go(self, holder: Holder) -> None:
-        with self._lock:
-            self._held.pop(holder.nonce, None)
-            self._idle.notify_all()
-
-    def _is_stopped(self, holder: Holder) -> bool:
-        key = (holder.attempt_id, holder.fence)
-        return (*key, None) in self._stopped or (*key, holder.nonce) in self._stopped
-
-    def _stop(self, held: _Held, reason: StopReason) -> None:
-        with self._lock:
-            held.stop = held.stop or reason
-            attempt = held.attempt
+    def _kill(self, held: Held, reason: StopReason) -> None:
+        attempt = self._holdings.mark(held, stop=reason)
         if attempt is not None:
             attempt.stop(reason)
+
+    def _ask_back(self, held: Held, reason: str) -> None:
+        attempt = self._holdings.mark(held, asked=reason)
+        if attempt is not None:
+            attempt.ask(reason)
 
     def _emit(self, command: ExecuteAttempt, kind: str, payload: Mapping[str, Any]) -> None:
         signal = {
@@ -277,3 +360,11 @@ class Executor:
         }  # fmt: skip
         view = SignalView.model_validate(signal)
         self._bus.signal(f"attempt.{command.run_id}.{kind}", view.model_dump(mode="json"))
+
+
+def _timed_out(command: ExecuteAttempt) -> errors.TimedOut:
+    return errors.TimedOut(
+        f"Stage {command.stage!r} saved a checkpoint at its soft limit of {command.soft_timeout_s:g} s, and goes on from it.",
+        remedy="Raise `soft_timeout_s` of the stage if this happens to it every time.",
+        field=f"stages.{command.stage}.soft_timeout_s",
+    )

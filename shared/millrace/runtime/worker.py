@@ -15,16 +15,18 @@ import structlog
 from millrace import errors
 from millrace.bus import Bus
 from millrace.bus.connect import connect
+from millrace.contracts.events import AttemptFailed, ErrorInfo
 from millrace.contracts.graph import FUNCTIONS_SERVICE
 from millrace.contracts.ids import new_id
 from millrace.contracts.stages import installed_kinds
+from millrace.runtime.announcer import Announcer
 from millrace.runtime.consumption import Consumption
 from millrace.runtime.devices import WorkerProcess, worker_plan
 from millrace.runtime.digests import code_digests
 from millrace.runtime.executor import Executor
 from millrace.runtime.launcher import Launcher
 from millrace.runtime.signals import on_stop_signal
-from millrace.runtime.workdirs import own_workdir
+from millrace.runtime.workdirs import Record, bury_dead, own_workdir
 from millrace.settings import Settings, load_settings
 from millrace.store import Store
 from millrace.store.connect import open_store
@@ -82,9 +84,11 @@ class Worker:
             return open_store(settings, tenant=tenant)
 
         with own_workdir(settings.home, self.id) as workdir:
+            announcer = Announcer(self._bus, self.id)
             executor = Executor(
                 settings, worker_id=self.id, resource_class=process.resource_class, num_threads=num_threads,
-                bus=self._bus, store_of=store_of, launcher=launcher, workdir=workdir, digests=self._digests,
+                bus=self._bus, announcer=announcer, store_of=store_of, launcher=launcher, workdir=workdir,
+                digests=self._digests, beat=self._announce.set,
             )  # fmt: skip
             consumption = Consumption(
                 settings.broker, self._services, process.resource_class, name=self.id, slots=process.slots,
@@ -94,20 +98,34 @@ class Worker:
                 threading.Thread(target=self._beat, args=(executor, consumption, launcher), name="heartbeat"),
                 threading.Thread(target=self._listen, args=(executor,), name="control"),
                 threading.Thread(target=self._drain, args=(executor, consumption), name="drain"),
+                threading.Thread(target=executor.say_starts, name="starts"),
             ]
             for thread in threads:
                 thread.start()
             try:
+                bury_dead(settings.home, lambda record: self._report(announcer, record))
                 consumption.run()
             finally:
                 self.stop.set()
                 self._is_idle.set()
                 self._announce.set()
+                executor.close()
                 for thread in threads:
                     thread.join(timeout=YIELD_S)
                 launcher.close()
                 self._bus.close()
         log.info("worker_stopped", worker=self.id)
+
+    def _report(self, announcer: Announcer, record: Record) -> bool:
+        """Say of a holder in a worker that was killed that it is lost; a lease of silence would say so much later."""
+        about = record.subject
+        log.warning("attempt_lost", run=about.run_id, stage=about.stage, attempt=about.holder.attempt_id)
+        lost = errors.WorkerLost(
+            f"Worker {about.holder.worker} was killed.",
+            remedy="Another attempt follows by itself; see the worker's host if it happens again.",
+        )
+        data = AttemptFailed(**dict(about), error=ErrorInfo.model_validate(errors.to_payload(lost)))
+        return announcer.publish(data, tenant=record.tenant, traceparent=record.traceparent)
 
     def wake(self) -> None:
         """Look at `stop` now."""
@@ -136,13 +154,15 @@ class Worker:
             "services": list(self._services),
             "classes": {self._process.resource_class: offered},
             "busy": {self._process.resource_class: len(holders)},
-            "holders": [holder.model_dump(mode="json") for holder in holders],
+            "holders": holders,
             "code": dict(self._digests),
         }
 
     def _listen(self, executor: Executor) -> None:
         def on_signal(_key: str, payload: Mapping[str, Any]) -> None:
             executor.stop(payload.get("stop", ()))
+            executor.hold(payload.get("hold", ()))
+            executor.take_back(payload.get("yield", ()))
             if payload.get("announce"):
                 self._announce.set()
 
@@ -161,6 +181,7 @@ class Worker:
             if not executor.wait_idle(YIELD_S):
                 executor.abandon()
                 executor.wait_idle(YIELD_S)
+        executor.abandon()
         self._is_idle.set()
         consumption.shut_down()
 
