@@ -40,6 +40,8 @@ def trim(database: Database, tenant: str, policy: Retention, *, now: float, beat
             ("dead_letters", "dead_letters", "id", "died_at", policy.dead_letters_days),
         )
     }
+    if policy.cache_days:
+        _forget_bases(database, tenant, before=now - policy.cache_days * _DAY_S)
     runs = {"runs": 0, "events": 0, "tasks": 0}
     if policy.runs_days:
         before = now - policy.runs_days * _DAY_S
@@ -126,8 +128,24 @@ def _trim_run(database: Database, run_id: str, *, before: float, beat: Callable[
             f" (SELECT {inner} FROM {table} WHERE {column} = ? LIMIT {BATCH})"
         )
         counts[table] = _repeat(database, sql, (run_id, run_id), beat)
-    database.transact(lambda tx: tx.run("UPDATE runs SET trimmed = 2 WHERE run_id = ?", (run_id,)))
+    database.transact(lambda tx: _end_trimming(tx, run_id))
     return {"runs": 1, **counts}
+
+
+def _end_trimming(tx: Transaction, run_id: str) -> None:
+    tx.run("DELETE FROM cache_uses WHERE run_id = ?", (run_id,))
+    tx.run("UPDATE runs SET trimmed = 2 WHERE run_id = ?", (run_id,))
+
+
+def _forget_bases(database: Database, tenant: str, *, before: float) -> None:
+    """What answers were keyed by, once no answer and no run's explanation refers to it."""
+    database.transact(
+        lambda tx: tx.run(
+            "DELETE FROM cache_bases WHERE tenant = ? AND created_at < ? AND base NOT IN (SELECT base FROM cache)"
+            " AND base NOT IN (SELECT base FROM cache_uses)",
+            (tenant, before),
+        )
+    )
 
 
 def _trim_endpoints(database: Database, tenant: str, *, before: float) -> int:
