@@ -19,13 +19,14 @@ from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import ErrorInfo
 from millrace.contracts.ids import attempt_id
-from millrace.contracts.pipelines import Binding, GraphStage
-from millrace.ledger import endpoints, lanes, tasks
+from millrace.ledger import lanes, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.lanes import Hold, Lane
-from millrace.ledger.state import FINAL_RUN, RunState, TaskKey, TaskState
+from millrace.ledger.state import RunState, TaskKey, TaskState
+from millrace_conductor.computations import Knowledge, code_for
 from millrace_conductor.folding import Folding
 from millrace_conductor.handlers import apply
+from millrace_conductor.inputs import inputs_of
 from millrace_conductor.lifecycle import fail_stage, graph_stage, with_stage
 from millrace_conductor.shares import Claim, divide, let_in
 
@@ -46,6 +47,7 @@ def dispatch(
     indices: Mapping[TaskKey, ArtifactRef],
     weights: Mapping[str, float] = MappingProxyType({}),
     luck: Callable[[], float] = random.random,
+    known: Knowledge | None = None,
 ) -> None:
     """Turn pending tasks into commands in the outbox: by weight among tenants, by priority and age within one.
 
@@ -56,6 +58,7 @@ def dispatch(
         indices: Of the results that a merge reads. A merge without one is left pending, and named in the outcome.
         weights: Of tenants; one that is not named weighs 1.
         luck: In [0, 1), anew at each call.
+        known: What cache keys are made of; None where no task has one.
     """
     offered = sorted(c for c in set(classes) if slots.get(c, 0) > 0)
     if not offered:
@@ -70,7 +73,7 @@ def dispatch(
         free = slots[place] * IN_FLIGHT_PER_SLOT - sum(held.values())
         if free > 0:
             for task in _choose(desk, place, found, free=free, held=held, weights=weights, luck=luck):
-                _dispatch_one(folding, task, indices)
+                _dispatch_one(folding, task, indices, known)
                 desk.note(task)
             folding.write_tasks()  # the next class may share a limit's key
 
@@ -168,16 +171,21 @@ class _Desk:
 
     def _may_run(self, task: TaskState) -> bool:
         run = self.folding.runs.get(task.key.run_id)
-        return run is not None and run.status not in FINAL_RUN
+        return run is not None and run.status == "running"
 
 
-def _dispatch_one(folding: Folding, task: TaskState, indices: Mapping[TaskKey, ArtifactRef]) -> None:
+def _dispatch_one(
+    folding: Folding, task: TaskState, indices: Mapping[TaskKey, ArtifactRef], known: Knowledge | None
+) -> None:
     run = folding.runs[task.key.run_id]
-    if run.status in FINAL_RUN:  # ended a moment ago, by a command of its own that could not be written
+    if run.status != "running":  # ended a moment ago, by a command of its own that could not be written
+        return
+    code = code_for(folding, task, known)
+    if code is None:
         return
     sent = replace(task, status="dispatched", fence=task.fence + 1, dispatched_at=folding.now)
     try:
-        command = build_command(folding.tx, run, sent, results=indices.get(task.key))
+        command = build_command(folding.tx, run, sent, results=indices.get(task.key), code=code)
     except Exception as error:  # one run's fault must not hold up all others
         log.exception("command_not_written", run=run.run_id, stage=task.key.stage)
         fault = ErrorInfo(
@@ -195,7 +203,7 @@ def _dispatch_one(folding: Folding, task: TaskState, indices: Mapping[TaskKey, A
 
 
 def build_command(
-    tx: Transaction, run: RunState, task: TaskState, *, results: ArtifactRef | None = None
+    tx: Transaction, run: RunState, task: TaskState, *, results: ArtifactRef | None = None, code: str = ""
 ) -> ExecuteAttempt:
     """Write the command of a task's next attempt: everything by reference."""
     spec, stage, key = graph_stage(run.graph, task.key.stage), run.stages[task.key.stage], task.key
@@ -212,44 +220,16 @@ def build_command(
         attempt_id=attempt_id(run.run_id, spec.name, f"{key.phase}{key.round}", key.idx, task.fence),
         fence=task.fence,
         config=spec.config,
-        inputs=_inputs(tx, run, spec),
+        inputs=inputs_of(tx, run, spec),
         plan=stage.plan,
         results=results,
         function=spec.function.code if spec.function else None,
         foreach=spec.foreach,
         outputs=spec.outputs,
         env=spec.env,
+        code_digest=code,
         seed=run.graph.seed,
         cpu=spec.resources.cpu,
         timeout_s=spec.timeout_s,
         trace=dict(run.trace),
     )
-
-
-def _inputs(tx: Transaction, run: RunState, spec: GraphStage) -> dict[str, ArtifactRef | tuple[ArtifactRef, ...]]:
-    inputs: dict[str, ArtifactRef | tuple[ArtifactRef, ...]] = {}
-    for port, bound in spec.inputs.items():
-        if isinstance(bound, tuple):
-            inputs[port] = tuple(artifact for b in bound for artifact in _artifacts(run, b))
-        else:
-            inputs[port] = _artifact(run, bound)
-    if spec.endpoint and spec.effect == "none" and "current" not in inputs:
-        current = endpoints.current_model(tx, run.tenant, spec.endpoint)
-        if current is not None:
-            inputs["current"] = current
-    return inputs
-
-
-def _artifacts(run: RunState, binding: Binding) -> tuple[ArtifactRef, ...]:
-    """What a binding of a list stands for: one artifact, or all that a mapped stage made."""
-    outputs = run.stages[binding.stage].outputs if binding.stage else None
-    made = outputs.lists.get(binding.port) if outputs is not None else None
-    return made if made is not None else (_artifact(run, binding),)
-
-
-def _artifact(run: RunState, binding: Binding) -> ArtifactRef:
-    if binding.artifact is not None:
-        return binding.artifact
-    outputs = run.stages[binding.stage].outputs
-    assert outputs is not None, f"{binding.stage} has no outputs yet"
-    return outputs.artifacts[binding.port]

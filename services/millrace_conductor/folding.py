@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from millrace.contracts.base import Contract
 from millrace.contracts.events import Event, make_event
 from millrace.contracts.ids import new_id
-from millrace.ledger import journal, queues, runs, tasks
+from millrace.ledger import admissions, journal, pausing, queues, runs, tasks
 from millrace.ledger.database import Transaction
-from millrace.ledger.queues import OutboxKind
-from millrace.ledger.state import RunState, TaskKey, TaskState
-from millrace_conductor.effects import Stop
+from millrace.ledger.queues import OutboxKind, Outgoing
+from millrace.ledger.state import RunState, TaskKey, TaskState, TaskStatus
+from millrace_conductor.effects import ReviveTasks, Stop, Yield
+from millrace_conductor.settling import Computed, settle
+from millrace_conductor.verifying import Named
 
 
 @dataclass(slots=True)
@@ -21,15 +23,23 @@ class Outcome:
 
     Attributes:
         stops: Holders to tell to stop.
+        yields: Holders to ask for their attempts.
         changed: Runs that have news.
-        num_messages: How many messages wait in the outbox.
+        rows: Of the outbox, for the relay.
         unindexed: Merge tasks that wait for their index of results.
+        num_admitted: How many runs may start now: their inbox says so.
+        unverified: Cached answers, by key, with their tenant and what of them is to be looked for in the store.
+        has_more: Whether tasks are left to look up, or another run's inbox has news.
     """
 
     stops: list[Stop] = field(default_factory=list)
+    yields: list[Yield] = field(default_factory=list)
     changed: set[str] = field(default_factory=set)
-    num_messages: int = 0
+    rows: list[Outgoing] = field(default_factory=list)
     unindexed: set[TaskKey] = field(default_factory=set)
+    num_admitted: int = 0
+    unverified: dict[str, tuple[str, Named]] = field(default_factory=dict)
+    has_more: bool = False
 
 
 class Folding:
@@ -39,22 +49,26 @@ class Folding:
         tx: The transaction that makes it all durable at once.
         conductor: Id of this conductor; its relay sends what is queued here.
         now: Seconds.
+        sent: Rows of the outbox that were sent, to be removed.
     """
 
-    def __init__(self, tx: Transaction, *, conductor: str, now: float) -> None:
+    def __init__(self, tx: Transaction, *, conductor: str, now: float, sent: Sequence[str] = ()) -> None:
         self.tx = tx
         self.conductor = conductor
         self.now = now
         self.outcome = Outcome()
         self.runs: dict[str, RunState] = {}
         self.touched: set[tuple[str, str]] = set()
+        self.admitting: set[tuple[str, str]] = set()
+        self.computed = Computed()
         self._as_read: dict[str, RunState] = {}
         self._tasks: dict[TaskKey, TaskState] = {}
         self._unsaved: dict[TaskKey, TaskState] = {}
+        self._sent = sent
         self._seen: set[str] = set()
         self._seqs: dict[str, int] = {}
         self._events: list[tuple[Event, int, str]] = []
-        self._outbox: list[tuple[str, OutboxKind, str]] = []
+        self._messages: list[tuple[OutboxKind, Contract]] = []
 
     # --- reading
 
@@ -87,22 +101,53 @@ class Folding:
         self.runs[run.run_id] = run
 
     def save_task(self, task: TaskState) -> None:
+        if task.status == "pending" and self.runs[task.key.run_id].status == "paused":
+            task = replace(task, status="paused")  # whatever made it pending: it waits for its run first
         self._tasks[task.key] = self._unsaved[task.key] = task
+        if task.status in ("failed", "cancelled"):
+            self.computed.give_up(task)
         if task.status != "running":  # a slot is free again, or something may start
             self.touched.add((task.service, task.resource_class))
 
     def add_tasks(self, like: TaskState, *, count: int) -> None:
         tasks.add_tasks(self.tx, like, count=count)
+        if self.runs[like.key.run_id].status == "paused":
+            pausing.pause_tasks(self.tx, like.key.run_id)
         self.touched.add((like.service, like.resource_class))
 
     def close_tasks(self, run: RunState) -> list[TaskState]:
         """Close what is open of a run; return the tasks that somebody may be working on."""
-        self.write_tasks()
+        self._leave_tasks(run)
         stopped = tasks.open_tasks(self.tx, run.run_id)
         tasks.close_tasks(self.tx, run.run_id)
+        self.computed.closed.add(run.run_id)
+        return stopped
+
+    def pause_tasks(self, run: RunState) -> list[TaskState]:
+        """Let no task of a run start; return the tasks that somebody may be working on."""
+        self._leave_tasks(run)
+        pausing.pause_tasks(self.tx, run.run_id)
+        return tasks.open_tasks(self.tx, run.run_id)
+
+    def resume_tasks(self, run: RunState) -> None:
+        """Let the paused tasks of a run start."""
+        self._leave_tasks(run)
+        pausing.resume_tasks(self.tx, run.run_id)
+
+    def revive_tasks(self, run: RunState, wanted: ReviveTasks, *, status: TaskStatus) -> None:
+        """Let what did not succeed of a stage's phase begin again, in a status."""
+        self._leave_tasks(run)
+        pausing.revive_tasks(self.tx, run.run_id, wanted.stage, wanted.round, wanted.phase, status=status)
+
+    def admit(self, run: RunState) -> None:
+        """See at the end, when all is written, which runs of this one's pipeline may start."""
+        self.admitting.add((run.tenant, run.graph.pipeline))
+
+    def _leave_tasks(self, run: RunState) -> None:
+        """A statement is about to change tasks of a run in the database: write those in memory, and forget them."""
+        self.write_tasks()
         self._tasks = {key: task for key, task in self._tasks.items() if key.run_id != run.run_id}
         self.touched |= {(s.service, s.resources.resource_class) for s in run.graph.stages}
-        return stopped
 
     def journal(self, event: Event, *, refused: str = "") -> None:
         """Journal an event under the next number of its subject."""
@@ -121,7 +166,11 @@ class Folding:
 
     def send(self, kind: OutboxKind, message: Contract) -> None:
         """Queue a message for the relay."""
-        self._outbox.append((new_id("out"), kind, message.to_json()))
+        self._messages.append((kind, message))
+
+    def send_apart(self, kinds: Iterable[OutboxKind], message: Contract) -> None:
+        """Queue one message for each of some ways, in a row of its own: it may have to wait where others need not."""
+        self.outcome.rows.append(Outgoing(new_id("out"), [(kind, message) for kind in kinds]))
 
     # --- writing
 
@@ -136,5 +185,10 @@ class Folding:
         as_they_are = ((before, replace(self.runs[i], seq=self._seqs[i])) for i, before in self._as_read.items())
         runs.save_runs(self.tx, as_they_are)
         journal.append_numbered(self.tx, self._events)
-        queues.put_outbox(self.tx, self._outbox, owner=self.conductor, now=self.now)
-        self.outcome.num_messages = len(self._outbox)
+        self.outcome.has_more |= settle(self.tx, self.computed, conductor=self.conductor, now=self.now) > 0
+        if self._messages:
+            self.outcome.rows.append(Outgoing(new_id("out"), self._messages))
+        queues.put_outbox(self.tx, self.outcome.rows, owner=self.conductor, now=self.now)
+        queues.mark_sent(self.tx, self._sent)
+        for tenant, pipeline in sorted(self.admitting):
+            self.outcome.num_admitted += admissions.admit(self.tx, tenant, pipeline, now=self.now)

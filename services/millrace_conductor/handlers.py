@@ -14,23 +14,43 @@ from millrace.contracts.events import (
     AttemptEvent,
     AttemptSucceeded,
     AttemptUndeliverable,
+    ComputationEnded,
     EndpointReported,
     Event,
     EventRefused,
     Holder,
+    TaskDied,
     decode,
     event_type,
     make_event,
 )
 from millrace.contracts.ids import attempt_id
-from millrace.ledger import endpoints, queues
-from millrace.ledger.state import FINAL_RUN, RunState, TaskKey, TaskState
-from millrace_conductor.effects import AddTasks, Announce, Decision, Effect, Release, SetTimer, Stop, StopOpenTasks
+from millrace.ledger import dead_letters, endpoints, queues
+from millrace.ledger.state import FINAL_RUN, RunState, TaskKey, TaskState, TaskStatus
+from millrace_conductor.effects import (
+    AddTasks,
+    Admit,
+    Announce,
+    BuryTask,
+    Decision,
+    Effect,
+    PauseTasks,
+    Release,
+    ResumeTasks,
+    ReviveTasks,
+    SetTimer,
+    Stop,
+    StopOpenTasks,
+    Yield,
+)
 from millrace_conductor.folding import Folding
+from millrace_conductor.keys import is_cacheable
 from millrace_conductor.lifecycle import graph_stage
 from millrace_conductor.machine import advance
 
 log = structlog.get_logger()
+
+OF_A_TASK = (AttemptEvent, ComputationEnded)
 
 
 def fold(folding: Folding, events: Iterable[Event]) -> None:
@@ -38,7 +58,7 @@ def fold(folding: Folding, events: Iterable[Event]) -> None:
     decoded = [_decoded(event) for event in events]
     folding.lock(run_id for event, data in decoded if (run_id := _run_id(event, data)))
     folding.look_for([i for event, data in decoded for i in (event.id, *_id_of_refused(event, data))])
-    folding.load_tasks(key_of(data) for _, data in decoded if isinstance(data, AttemptEvent))
+    folding.load_tasks(key_of(data) for _, data in decoded if isinstance(data, OF_A_TASK))
     for event, data in decoded:
         if not folding.is_seen(event.id):
             _fold_one(folding, event, data)
@@ -66,9 +86,14 @@ def _fold_one(folding: Folding, event: Event, data: Contract | errors.InvalidInp
     folding.journal(event)
     if run is None:
         return
-    task = folding.task(key_of(data)) if isinstance(data, AttemptEvent) else None
+    task = folding.task(key_of(data)) if isinstance(data, OF_A_TASK) else None
     run = folding.runs[run.run_id]
-    apply(folding, run, advance(run, data, task=task, now=folding.now), task=task)
+    decision = advance(run, data, task=task, now=folding.now)
+    apply(folding, run, decision, task=task)
+    if isinstance(data, AttemptSucceeded) and decision.task is not None:
+        folding.computed.succeed(decision.task, data)
+    elif isinstance(data, ComputationEnded) and data.answer is None and decision.task is None:
+        folding.computed.led.add((data.key, key_of(data)))  # it was told to compute, and cannot any more
 
 
 def apply(folding: Folding, run: RunState, decision: Decision, *, task: TaskState | None = None) -> None:
@@ -80,6 +105,7 @@ def apply(folding: Folding, run: RunState, decision: Decision, *, task: TaskStat
         _carry_out(folding, run.run_id, effect)
     if decision.run.status in FINAL_RUN and run.status not in FINAL_RUN:
         queues.drop_timers(folding.tx, run.run_id)
+        folding.admit(run)
     folding.outcome.changed.add(run.run_id)
 
 
@@ -94,6 +120,18 @@ def _carry_out(folding: Folding, run_id: str, effect: Effect) -> None:
             folding.outcome.stops.append(effect)
         case StopOpenTasks(reason):
             folding.outcome.stops.extend(Stop(holder_of(t), reason) for t in folding.close_tasks(run))
+        case Yield():
+            folding.outcome.yields.append(effect)
+        case PauseTasks():
+            folding.outcome.yields.extend(Yield(holder_of(t), "paused") for t in folding.pause_tasks(run))
+        case ResumeTasks():
+            folding.resume_tasks(run)
+        case ReviveTasks():
+            folding.revive_tasks(run, effect, status=_first_status(run, effect.stage))
+        case BuryTask():
+            _bury(folding, run, effect)
+        case Admit():
+            folding.admit(run)
         case Release():
             _release(folding, run, effect)
         case SetTimer(name, delay_s, data):
@@ -112,8 +150,19 @@ def _release(folding: Folding, run: RunState, effect: Release) -> None:
     )
     event = endpoints.desired_event(desired, tenant=run.tenant)
     folding.journal(event)
-    for kind in endpoints.DESIRED_KINDS:
-        folding.send(kind, event)
+    folding.send_apart(endpoints.DESIRED_KINDS, event)
+
+
+def _bury(folding: Folding, run: RunState, effect: BuryTask) -> None:
+    """Set a task aside with what is known of its attempts, and say so."""
+    task, key = effect.task, effect.task.key
+    workers = [w for w in (task.worker, *dead_letters.latest_workers(folding.tx, key)) if w]
+    died = TaskDied(
+        run_id=key.run_id, stage=key.stage, phase=key.phase, round=key.round, index=key.idx, reason=effect.reason,
+        error=effect.error, workers=tuple(workers[: dead_letters.MAX_WORKERS]),
+    )  # fmt: skip
+    dead_letters.add_dead_letter(folding.tx, run.tenant, died, fence=task.fence, now=folding.now)
+    folding.announce(key.run_id, died)
 
 
 def _would_release(run: RunState, data: Contract) -> bool:
@@ -173,7 +222,7 @@ def _undeliverable(command: ExecuteAttempt, reason: str) -> Event:
 # --- what an event is about ------------------------------------------------------------------------------------------
 
 
-def key_of(data: AttemptEvent) -> TaskKey:
+def key_of(data: AttemptEvent | ComputationEnded) -> TaskKey:
     return TaskKey(data.run_id, data.stage, data.round, data.phase, data.index)
 
 
@@ -212,22 +261,28 @@ def _new_task(run: RunState, effect: AddTasks) -> TaskState:
         service=spec.service,
         resource_class=spec.resources.resource_class,
         priority=run.priority,
+        status=_first_status(run, effect.stage),
         limit_key=spec.limit.key if spec.limit else "",
         limit_max=spec.limit.max if spec.limit else 0,
     )
 
 
-def stop_signals(stops: Sequence[Stop]) -> dict[str, list[dict[str, object]]]:
-    """Group stops into one control signal per worker; an unknown worker means all of them."""
+def _first_status(run: RunState, stage: str) -> TaskStatus:
+    """Of a task that begins: it is looked up in the cache first, where it may be."""
+    return "undecided" if is_cacheable(run, graph_stage(run.graph, stage)) else "pending"
+
+
+def order_signals(orders: Sequence[Stop] | Sequence[Yield]) -> dict[str, list[dict[str, object]]]:
+    """Group orders of one kind into one control signal per worker; an unknown worker means all of them."""
     signals: dict[str, list[dict[str, object]]] = {}
-    for stop in stops:
-        key = f"control.worker.{stop.holder.worker}" if stop.holder.worker else "control.all"
+    for order in orders:
+        key = f"control.worker.{order.holder.worker}" if order.holder.worker else "control.all"
         signals.setdefault(key, []).append(
             {
-                "attempt_id": stop.holder.attempt_id,
-                "fence": stop.holder.fence,
-                "nonce": stop.holder.nonce or None,
-                "reason": stop.reason,
+                "attempt_id": order.holder.attempt_id,
+                "fence": order.holder.fence,
+                "nonce": order.holder.nonce or None,
+                "reason": order.reason,
             }
         )
     return signals

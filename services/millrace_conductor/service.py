@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -15,7 +15,7 @@ from millrace.bus import Bus
 from millrace.bus.connect import connect
 from millrace.contracts.events import Event
 from millrace.contracts.ids import new_id
-from millrace.ledger import queues, tasks
+from millrace.ledger import pausing, queues, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.ledger import Ledger, open_ledger
 from millrace.ledger.workers import WorkerRow, agreed_code, forget_workers, live_workers, save_workers, slots_of
@@ -23,13 +23,17 @@ from millrace.settings import Settings, load_settings
 from millrace.store import Store
 from millrace.store.connect import open_store
 from millrace_conductor import gc
+from millrace_conductor.computations import Knowledge, decide
 from millrace_conductor.dispatch import Class, dispatch
-from millrace_conductor.effects import Stop
+from millrace_conductor.effects import Stop, Yield
 from millrace_conductor.folding import Folding, Outcome
 from millrace_conductor.gc import collect_forever
-from millrace_conductor.handlers import events_of, fold, refuse, stop_signals
+from millrace_conductor.handlers import events_of, fold, holder_of, order_signals, refuse
 from millrace_conductor.indices import ResultIndices
-from millrace_conductor.relay import run_relay
+from millrace_conductor.relay import Relay
+from millrace_conductor.settling import repair
+from millrace_conductor.verifying import Verifier
+from millrace_conductor.triggers import Triggers
 from millrace_conductor.watch import Watch
 
 log = structlog.get_logger()
@@ -41,6 +45,7 @@ TAKE = 64
 """Accepted events or due timers in one transaction."""
 
 FORGET_WORKERS_S = 3600.0
+REPAIR_S = 5.0
 
 Take = Callable[[Transaction, float, int], list[Event]]
 """Removes from the ledger what is to be folded: (transaction, now, at most how many)."""
@@ -66,10 +71,12 @@ class Conductor:
         self.watch = Watch(settings, ledger.database, bus)
         self.stop = threading.Event()
         self.work = threading.Event()
-        self.relay_wake = threading.Event()
+        self.relay = Relay(ledger.database, bus, store_of, owner=self.id)
         self._slots: dict[Class, int] = {}
         self._code: dict[tuple[str, str], str] = {}
         self._indices = ResultIndices(ledger.database, store_of)
+        self._verifier = Verifier(store_of)
+        self._repaired_at = 0.0
         self._fault: Exception | None = None
 
     def run(self) -> None:
@@ -83,7 +90,7 @@ class Conductor:
             threading.Thread(target=self._guarded, args=(work,), name=name)
             for name, work in (
                 ("fold", self._subscribe), ("signals", self._listen), ("relay", self._relay), ("dead-letters", self._bury),
-                ("garbage", self._collect),
+                ("garbage", self._collect), ("triggers", self._fire),
             )
         ]  # fmt: skip
         for thread in threads:
@@ -93,7 +100,7 @@ class Conductor:
             pause_s = self._tick_safely()
             self.work.wait(pause_s)
             self.work.clear()
-        self.relay_wake.set()
+        self.relay.wake()
         for thread in threads:
             thread.join(timeout=10)
         log.info("conductor_stopped", conductor=self.id)
@@ -129,13 +136,23 @@ class Conductor:
         self.bus.listen(keys, self._on_signal, stop=self.stop)
 
     def _relay(self) -> None:
-        run_relay(self.database, self.bus, self.store_of, owner=self.id, wake=self.relay_wake, stop=self.stop)
+        self.relay.run(self.stop)
 
     def _bury(self) -> None:
         self.bus.subscribe_dead(lambda letters: self.fold_events(events_of(letters)), stop=self.stop)
 
     def _collect(self) -> None:
         collect_forever(self.database, self.store_of, self.settings, owner=self.id, stop=self.stop)
+
+    def _fire(self) -> None:
+        triggers = Triggers(self.settings, self.database, self.store_of, fired=self.work.set)
+        while not self.stop.wait(TICK_S):
+            try:
+                triggers.look()
+            except errors.MillraceError as error:
+                log.warning("triggers_waiting", reason=str(error))
+            except Exception:
+                log.exception("triggers_failed")
 
     def _on_signal(self, key: str, payload: Mapping[str, Any]) -> None:
         if key.endswith(".echo"):
@@ -164,7 +181,10 @@ class Conductor:
         self._fold_taken(take_inbox)
         self._fold_taken(take_timers)
         self._indices.write_wanted()
+        self._verifier.verify_wanted()
+        self._repair_computations()
         self.transact(lambda _: None, classes=self._slots)
+        self._order("yield", [Yield(holder_of(t), "paused") for t in pausing.running_while_paused(self.database)])
         lost, late = self.watch.look(self.id)
         if lost:
             self.fold_events(lost)
@@ -176,6 +196,13 @@ class Conductor:
         now = time.time()
         due = tasks.next_ready_at(self.database, after=now)
         return TICK_S if due is None else min(TICK_S, max(MIN_PAUSE_S, due - now))
+
+    def _repair_computations(self) -> None:
+        """Free who waits for a computation that nobody is at; whatever lost it, it is noticed here."""
+        if time.monotonic() - self._repaired_at >= REPAIR_S:
+            self._repaired_at = time.monotonic()
+            if repair(self.database, conductor=self.id, now=time.time()):
+                self.work.set()
 
     def _note_workers(self) -> None:
         due = self.watch.roster.due(time.monotonic())
@@ -243,7 +270,7 @@ class Conductor:
         """Fold in one transaction, dispatch in it what became possible, and say after the commit what must be said."""
 
         def both(tx: Transaction) -> Outcome:
-            folding = Folding(tx, conductor=self.id, now=time.time())
+            folding = Folding(tx, conductor=self.id, now=time.time(), sent=sent)
             work(folding)
             known = Knowledge(self._code, self._indices.written, self._verifier)
             offered = {c for c in folding.touched | set(classes) if self._slots.get(c, 0) > 0}
@@ -255,19 +282,28 @@ class Conductor:
             folding.write()
             return folding.outcome
 
-        outcome = self.database.transact(both)
-        if outcome.num_messages:
-            self.relay_wake.set()
+        sent = self.relay.take_sent()
+        try:
+            outcome = self.database.transact(both)
+        except BaseException:
+            self.relay.give_back(sent)
+            raise
+        self.relay.hand_over(outcome.rows)
         if outcome.unindexed and self._indices.want(outcome.unindexed):
             self.work.set()
-        self._stop_attempts(outcome.stops)
+        if outcome.unverified and self._verifier.want(outcome.unverified):
+            self.work.set()
+        if outcome.num_admitted or outcome.has_more:
+            self.work.set()
+        self._order("stop", outcome.stops)
+        self._order("yield", outcome.yields)
         for run_id in outcome.changed:
             self.bus.signal(f"run.{run_id}.changed", {"run_id": run_id})
         return outcome
 
-    def _stop_attempts(self, stops: Sequence[Stop]) -> None:
-        for key, holders in stop_signals(stops).items():
-            self.bus.signal(key, {"stop": holders})
+    def _order(self, order: Literal["stop", "yield"], to: Sequence[Stop] | Sequence[Yield]) -> None:
+        for key, holders in order_signals(to).items():
+            self.bus.signal(key, {order: holders})
 
 
 def _is_the_databases(error: Exception) -> bool:

@@ -60,12 +60,12 @@ class Use(NamedTuple):
 
 
 def undecided_tasks(tx: Transaction, service: str, resource_class: str, *, limit: int) -> list[TaskState]:
-    """Tasks to look up, most urgent first, of runs that go on; they and their runs are locked, those of others passed over."""
+    """Tasks to look up, most urgent first, of runs that are not paused; they and their runs are locked, those of others passed over."""
     columns = ", ".join(f"t.{c}" for c in COLUMNS.split(", "))
     lock = f"{tx.lock} OF r, t SKIP LOCKED" if tx.lock else ""
     rows = tx.rows(
         f"SELECT {columns} FROM tasks t JOIN runs r ON r.run_id = t.run_id WHERE t.status = 'undecided' AND t.service = ?"
-        " AND t.resource_class = ? AND r.status = 'running'"
+        " AND t.resource_class = ? AND r.status <> 'paused'"
         f" ORDER BY t.priority DESC, t.run_id, t.stage, t.round, t.phase, t.idx LIMIT ?{lock}",
         (service, resource_class, limit),
     )
@@ -118,7 +118,10 @@ def put_bases(tx: Transaction, bases: Iterable[Base], *, now: float) -> None:
     tx.many(
         "INSERT INTO cache_bases (base, tenant, kind, phase, fields, created_at) VALUES (?,?,?,?,?,?)"
         " ON CONFLICT (base) DO NOTHING",
-        ((b.base, b.tenant, b.kind, b.phase, json.dumps(dict(b.fields)), now) for b in sorted(bases, key=lambda b: b.base)),
+        (
+            (b.base, b.tenant, b.kind, b.phase, json.dumps(dict(b.fields)), now)
+            for b in sorted(bases, key=lambda b: b.base)
+        ),
     )
 
 
@@ -151,7 +154,8 @@ def lead(tx: Transaction, wishes: Iterable[tuple[str, TaskKey]], *, now: float) 
     if not keys:
         return {}
     rows = tx.rows(
-        f"SELECT cache_key, {_TASK} FROM computations WHERE cache_key IN ({marks(keys)}) ORDER BY cache_key{tx.lock}", keys
+        f"SELECT cache_key, {_TASK} FROM computations WHERE cache_key IN ({marks(keys)}) ORDER BY cache_key{tx.lock}",
+        keys,
     )
     return {str(key): TaskKey(*task) for key, *task in rows}
 

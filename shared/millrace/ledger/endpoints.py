@@ -76,7 +76,8 @@ def set_desired(
     desired = advance_endpoint(tx, tenant, name, release=release, model=model, run_id=run_id, now=now)
     event = desired_event(desired, tenant=tenant)
     journal.append_event(tx, event)
-    queues.put_outbox(tx, ((new_id("out"), k, event.to_json()) for k in DESIRED_KINDS), owner=owner, now=now)
+    row = queues.Outgoing(new_id("out"), [(kind, event) for kind in DESIRED_KINDS])
+    queues.put_outbox(tx, [row], owner=owner, now=now)
     return desired
 
 

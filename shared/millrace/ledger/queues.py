@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
 
 import structlog
+from pydantic_core import from_json
 
+from millrace.contracts.base import Contract
 from millrace.contracts.events import Event, EventRefused, make_event
 from millrace.ledger.database import Database, Transaction
+from millrace.ledger.journal import marks
 
 OutboxKind = Literal["command", "event", "signal", "ref"]
 
+_BATCH = "batch"
+"""Kind of a row that holds many messages, [[kind, message], ...]. A row of any other kind is one message of that kind."""
+
 log = structlog.get_logger()
+
+
+class Outgoing(NamedTuple):
+    """A row of the outbox: what one transaction decided to send, sent as one."""
+
+    id: str
+    messages: Sequence[tuple[OutboxKind, Contract]]
+
+
+class Waiting(NamedTuple):
+    """A row of the outbox as it is read: messages as JSON values."""
+
+    id: str
+    messages: Sequence[tuple[OutboxKind, dict[str, Any]]]
 
 
 def put_inbox(tx: Transaction, event: Event, *, run_id: str, now: float) -> None:
@@ -39,27 +59,26 @@ def take_inbox_of(tx: Transaction, run_id: str) -> list[Event]:
     return [_inbox_event(*row) for row in sorted(rows)]
 
 
-def put_outbox(tx: Transaction, messages: Iterable[tuple[str, OutboxKind, str]], *, owner: str, now: float) -> None:
-    """Queue (id, kind, body) for the relay of `owner`; it sends them in the order of their ids."""
+def put_outbox(tx: Transaction, rows: Sequence[Outgoing], *, owner: str, now: float) -> None:
+    """Queue rows for the relay of `owner`; it sends them in the order of their ids."""
     tx.many(
         "INSERT INTO outbox (id, kind, body, owner, created_at) VALUES (?,?,?,?,?)",
-        ((id_, kind, body, owner, now) for id_, kind, body in messages),
+        [(row.id, _BATCH, _body(row), owner, now) for row in rows],
     )
 
 
-def read_outbox(
-    database: Database, *, owner: str, stale_before: float, limit: int
-) -> list[tuple[str, OutboxKind, str]]:
-    """Messages to relay: one's own, and those that another conductor left lying."""
+def read_outbox(database: Database, *, owner: str, stale_before: float, limit: int) -> list[Waiting]:
+    """Rows to relay: those of `owner`, and those that another conductor left lying."""
     rows = database.read(
         "SELECT id, kind, body FROM outbox WHERE owner = ? OR created_at < ? ORDER BY id LIMIT ?",
         (owner, stale_before, limit),
     )
-    return [(str(i), k, str(b)) for i, k, b in rows]
+    return [Waiting(str(i), from_json(body) if kind == _BATCH else [(kind, from_json(body))]) for i, kind, body in rows]
 
 
 def mark_sent(tx: Transaction, ids: Sequence[str]) -> None:
-    tx.many("DELETE FROM outbox WHERE id = ?", ((i,) for i in ids))
+    if ids:
+        tx.many(f"DELETE FROM outbox WHERE id IN ({marks(ids)})", [tuple(ids)])
 
 
 def set_timer(tx: Transaction, timer_id: str, event: Event, *, run_id: str, due_at: float) -> None:
@@ -95,3 +114,8 @@ def _inbox_event(event_id: str, run_id: str, body: str) -> Event:
         log.error("inbox_unreadable", event_id=event_id, run=run_id, reason=str(error)[:500])
         data = EventRefused(run_id=run_id, event_id=event_id, reason="it cannot be read by this version")
         return make_event(data, source="conductor", subject=run_id, id=f"{event_id}.refused")
+
+
+def _body(row: Outgoing) -> str:
+    messages = (f'["{kind}",{message.model_dump_json(by_alias=True)}]' for kind, message in row.messages)
+    return f"[{','.join(messages)}]"
