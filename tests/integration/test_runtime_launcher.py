@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from millrace.runtime.attempt import Attempt, Ending
 from millrace.runtime.channel import Channel
-from millrace.runtime.child import settings_values
 from millrace.runtime.launched import Launched
 from millrace.runtime.launcher import Launcher
-from millrace.settings import Settings
-from probes.worker import PLUGIN, is_alive, make_command
+from probes.attempts import outcome, run
+from probes.worker import PLUGIN, is_alive
 
 MODULES = ("probe_stage",)
 
@@ -28,26 +26,6 @@ def launcher() -> Iterator[Launcher]:
     made = Launcher(env={"PYTHONPATH": str(PLUGIN)}, warm_s=0.3)
     yield made
     made.close()
-
-
-def run(launched: Launched, home: Path, **config: object) -> tuple[Ending, Attempt]:
-    command = make_command(**config)
-    attempt = Attempt(command, launched, log_path=home / "log", emit=lambda *_: None)
-    request = {
-        "command": command.model_dump(mode="json"), "nonce": "n", "checkpoint": None,
-        "settings": settings_values(Settings(home=home)),
-        "workdir": str(home / "work"), "device": "cpu", "num_threads": 1,
-    }  # fmt: skip
-    try:
-        return attempt.run(request), attempt
-    finally:
-        attempt.close()
-        attempt.log.remove()
-
-
-def outcome(ending: Ending) -> str:
-    assert ending.outcome is not None, ending.error
-    return str(ending.outcome["type"])
 
 
 def test_attempts_share_a_zygote_and_have_a_child_each(launcher: Launcher, tmp_path: Path) -> None:

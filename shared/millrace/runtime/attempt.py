@@ -56,7 +56,7 @@ class Attempt:
     """One attempt in one thread; `stop` and `ask` may be called from any other."""
 
     def __init__(self, command: ExecuteAttempt, launched: Launched, *, log_path: Path, emit: Emit) -> None:
-        self._command = command
+        self.command = command
         self._launched = launched
         self._emit = emit
         self._stopping = threading.Lock()
@@ -86,7 +86,7 @@ class Attempt:
     def run(self, request: Mapping[str, Any]) -> Ending:
         """Send the child its request and stay until it is warm for another, or nothing of it is left."""
         began = time.monotonic()
-        deadline = began + self._command.timeout_s if self._command.timeout_s else None
+        deadline = began + self.command.timeout_s if self.command.timeout_s else None
         oom_kills = _oom_kills(int(began))
         while True:
             heard = _Heard()
@@ -103,7 +103,7 @@ class Attempt:
             return Ending(stopped=stopped, duration_s=duration_s)
         if heard.outcome is not None:
             return Ending(outcome=heard.outcome, peak_memory_bytes=memory, duration_s=duration_s)
-        error = self._timed_out() if is_late else _death(heard.report, self._command, oom_kills)
+        error = self._timed_out() if is_late else _death(heard.report, self.command, oom_kills)
         return Ending(error=error, peak_memory_bytes=memory, duration_s=duration_s)
 
     def close(self) -> None:
@@ -221,13 +221,13 @@ class Attempt:
 
     def _send_ask(self) -> None:
         with contextlib.suppress(OSError):
-            self._launched.channel.send({"type": "stop", "attempt_id": self._command.attempt_id, "reason": self._asked})
+            self._launched.channel.send({"type": "stop", "attempt_id": self.command.attempt_id, "reason": self._asked})
 
     def _timed_out(self) -> errors.MillraceError:
         return errors.DeadlineExceeded(
-            f"Stage {self._command.stage!r} did not end within its limit of {self._command.timeout_s:g} s.",
+            f"Stage {self.command.stage!r} did not end within its limit of {self.command.timeout_s:g} s.",
             remedy="Raise `timeout_s` of the stage, or give it less to do.",
-            field=f"stages.{self._command.stage}.timeout_s",
+            field=f"stages.{self.command.stage}.timeout_s",
         )
 
 

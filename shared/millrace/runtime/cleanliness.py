@@ -60,7 +60,9 @@ class Baseline:
                 return False
             os.fchdir(self._cwd)
             self._restore_random()
-        except Exception:  # something was closed or replaced that was needed here: unfit, but no reason to lose an outcome
+        except (
+            Exception
+        ):  # something was closed or replaced that was needed here: unfit, but no reason to lose an outcome
             return False
         return True
 

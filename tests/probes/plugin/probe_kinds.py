@@ -10,6 +10,7 @@ from millrace.contracts.stages import Port, StageConfig, StageKind
 class ProbeConfig(StageConfig):
     do: str = "nothing"
     path: str = ""
+    code: str = ""
     seconds: float = 0
     tasks: int = Field(default=1, ge=0)
     rounds: int = 1

@@ -75,6 +75,10 @@ def _exhaust(context: Context, config: ProbeConfig) -> None:
     raise MemoryError
 
 
+def _run_code(context: Context, config: ProbeConfig) -> None:
+    exec(config.code, {"context": context})
+
+
 _ACTIONS = {
     "nothing": lambda context, config: None,
     "sleep": lambda context, config: time.sleep(config.seconds),
@@ -86,4 +90,5 @@ _ACTIONS = {
     "talk": _talk,
     "raise": _raise,
     "exhaust": _exhaust,
+    "code": _run_code,
 }
