@@ -184,18 +184,6 @@ def test_after_a_kill_of_the_worker_nothing_of_the_attempt_remains(broker_settin
             time.sleep(0.05)
 
 
-def test_a_killed_workers_command_is_worked_on_by_the_next(broker_settings: Settings) -> None:
-    with running_factory(broker_settings) as factory:
-        factory.send(do="sleep", seconds=2)
-        first = factory.wait_event(AttemptStarted).holder
-        factory.kill()
-        factory.start()
-        second = factory.wait_event(AttemptStarted).holder
-        assert (first.attempt_id, first.fence) == (second.attempt_id, second.fence)
-        assert first.nonce != second.nonce
-        factory.wait_event(AttemptSucceeded)
-
-
 def test_a_draining_worker_hands_back_what_exceeds_its_grace_and_exits_0(broker_settings: Settings) -> None:
     with running_factory(broker_settings, MILLRACE_GRACE_S="0.5") as factory:
         factory.send(do="sleep", seconds=60)

@@ -34,7 +34,7 @@ from millrace.store.connect import open_store
 log = structlog.get_logger()
 
 ALL = "all"
-YIELD_S = 10.0
+YIELD_S = 5.0
 """How long handing attempts back may take after the grace: killing them, and the broker's confirms."""
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

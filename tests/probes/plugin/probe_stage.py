@@ -79,7 +79,21 @@ def _run_code(context: Context, config: ProbeConfig) -> None:
     exec(config.code, {"context": context})
 
 
+def _steps(context: Context, config: ProbeConfig) -> None:
+    """Ten steps, each written down; hand back after the one in which this was asked for."""
+    resumed = context.resumed()
+    done = int(resumed.meta["done"]) if resumed is not None else 0
+    while done < 10:
+        if context.stop_requested:
+            context.hand_back({"done": str(done).encode()}, meta={"done": done})
+        time.sleep(config.seconds / 10)
+        done += 1
+        with open(config.path, "a") as file:
+            file.write(f"{done}\n")
+
+
 _ACTIONS = {
+    "steps": _steps,
     "nothing": lambda context, config: None,
     "sleep": lambda context, config: time.sleep(config.seconds),
     "mark": lambda context, config: Path(config.path).write_text(os.environ.get("PROBE_WORD", "")),
