@@ -9,7 +9,7 @@ from millrace.bus import Bus
 from millrace.ledger.database import Database
 from millrace.ledger.ledger import Ledger
 from millrace.settings import Settings
-from millrace_conductor.relay import BATCH, ORPHAN_S, StoreOf, relay_once
+from millrace_conductor.relay import StoreOf
 from millrace_conductor.service import EVENTS, Conductor
 
 
@@ -39,7 +39,7 @@ class StepwiseConductor:
     ) -> None:  # fmt: skip
         self._conductor = Conductor(settings, ledger=Ledger(database), bus=bus, store_of=store_of)
         self._conductor.work = _Bell(on_work)
-        self._conductor.relay_wake = _Bell(on_outbox)
+        self._conductor.relay._woken = _Bell(on_outbox)
 
     def open(self) -> None:
         """Declare the event queue, then hear events, signals and dead letters. Raises Unavailable: open it again."""
@@ -54,7 +54,5 @@ class StepwiseConductor:
         return self._conductor._tick_safely()
 
     def relay(self) -> float:
-        """Send one batch; return how long to wait, unless told before. Raises what the relay waits for."""
-        conductor = self._conductor
-        num_sent = relay_once(conductor.database, conductor.bus, conductor.store_of, owner=conductor.id)
-        return 0.0 if num_sent >= BATCH else ORPHAN_S / 5
+        """Send a batch; return how long to wait, unless told before. Raises what keeps it from sending."""
+        return self._conductor.relay.step()

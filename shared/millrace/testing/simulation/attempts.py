@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -138,7 +139,8 @@ class Execution:
         answer = work.answer(command, config, self._store)
         ended = AttemptSucceeded.model_validate({**_about(attempt), **answer})
         if config.seconds > LEASE_S:
-            head.save_outcome(ended.model_dump(mode="json", include=set(answer)))
+            with contextlib.suppress(errors.Unavailable):  # it is announced all the same
+                head.save_outcome(ended.model_dump(mode="json", include=set(answer)))
         return ended
 
     def _misbehave(self, command: ExecuteAttempt, config: SimulatedConfig) -> None:
@@ -170,7 +172,7 @@ def lost(attempt: Attempt) -> AttemptFailed:
 
 
 def _late(command: ExecuteAttempt) -> errors.MillraceError:
-    return errors.DeadlineExceeded("It did not end in time.", field=f"stages.{command.stage}.timeout_s")
+    return errors.TimedOut("It did not end in time.", field=f"stages.{command.stage}.timeout_s")
 
 
 def _failed(attempt: Attempt, error: errors.MillraceError) -> AttemptFailed:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 from millrace import errors
 from millrace.bus import Bus
-from millrace.contracts.events import CancelRequested, RunSubmitted, make_event
+from millrace.contracts.base import Contract
+from millrace.contracts.events import (
+    CancelRequested,
+    PauseRequested,
+    ResumeRequested,
+    RetryRequested,
+    RunSubmitted,
+    make_event,
+)
 from millrace.contracts.ids import new_run_id
 from millrace.ledger.ledger import Ledger
+from millrace.ledger.state import FINAL_RUN
 from millrace.testing.simulation.pipelines import Planned
 from millrace.testing.simulation.process import Steps
 
@@ -42,7 +52,7 @@ class Clients:
     submitted: list[Submitted] = field(default_factory=list)
 
     def submit(self, planned: Planned) -> Steps:
-        """Submit a run, perhaps twice, and perhaps think better of it."""
+        """Submit a run, perhaps twice, and perhaps wish for something else afterwards."""
         run = Submitted(str(new_run_id()), planned, set(planned.ends))
         self.submitted.append(run)
         data = RunSubmitted(run_id=run.run_id, graph=planned.graph, priority=planned.priority)
@@ -50,12 +60,37 @@ class Clients:
         for _ in range(1 + (self.random.random() < 0.1)):
             yield from self._until_answered(lambda: self.ledger.submit(event))
         run.is_accepted = True
-        if self.random.random() < 0.1:
-            yield self.random.uniform(0.0, 10.0)
-            run.ends.add("cancelled")
-            cancel = CancelRequested(run_id=run.run_id)
-            asked = make_event(cancel, source="client", subject=run.run_id, tenant=planned.tenant)
-            yield from self._until_answered(lambda: self.ledger.request_cancel(asked))
+        wish = self.random.random()
+        yield self.random.uniform(0.0, 8.0)
+        if wish < 0.1:
+            yield from self._cancel(run)
+        elif wish < 0.2:
+            yield from self._pause(run)
+        if wish < 0.05 or wish > 0.9:
+            yield from self._retry(run)
+
+    def _cancel(self, run: Submitted) -> Steps:
+        run.ends.add("cancelled")
+        yield from self._wish(run, CancelRequested(run_id=run.run_id))
+
+    def _pause(self, run: Submitted) -> Steps:
+        yield from self._wish(run, PauseRequested(run_id=run.run_id))
+        yield self.random.uniform(0.0, 8.0)
+        yield from self._wish(run, ResumeRequested(run_id=run.run_id))
+
+    def _retry(self, run: Submitted) -> Steps:
+        """Wait for the end, and go on if it was not success. The code is as it was, and so are its right ends."""
+        status = ""
+        while status not in FINAL_RUN:
+            yield ASK_AGAIN_S
+            with contextlib.suppress(errors.Unavailable):
+                status = self.ledger.run(run.planned.tenant, run.run_id).status
+        if status != "succeeded":
+            yield from self._wish(run, RetryRequested(run_id=run.run_id))
+
+    def _wish(self, run: Submitted, data: Contract) -> Steps:
+        event = make_event(data, source="client", subject=run.run_id, tenant=run.planned.tenant)
+        yield from self._until_answered(lambda: self.ledger.wish(event))
 
     def _until_answered(self, ask: Callable[[], object]) -> Steps:
         while True:

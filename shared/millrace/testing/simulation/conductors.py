@@ -67,12 +67,14 @@ class SimulatedConductor:
             yield self._conductor.tick()
 
     def _relays(self) -> Steps:
-        pause_s = OPEN_AGAIN_S
+        failures = 0
         while True:
             try:
                 pause_s = self._conductor.relay()
+                failures = 0
             except errors.MillraceError:
-                pause_s = min(2 * max(pause_s, OPEN_AGAIN_S), 10.0)
+                failures += 1
+                pause_s = min(0.5 * 2**failures, 10.0)
             yield pause_s
 
     def _waking(self, loop: Callable[[], Steps]) -> Callable[[], None]:

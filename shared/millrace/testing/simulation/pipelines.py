@@ -20,7 +20,7 @@ SERVICES = ("functions", "training")
 CLASSES: Sequence[ResourceClass] = ("cpu", "gpu")
 TENANTS = ("default", "acme")
 ENDPOINTS = ("first", "second")
-LEASE_S = 10.0
+LEASE_S = 6.0
 PATIENT = Retry(max_attempts=3, backoff_s=0.2, max_losses=100, max_outages=1000)
 """A simulated world kills more workers than a real one in a year: a task is not poison for that."""
 

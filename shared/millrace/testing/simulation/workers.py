@@ -34,11 +34,11 @@ LOAD_S = 0.3
 
 @dataclass(slots=True)
 class _Delivery:
-    """An attempt and the message that it came by; no message once the broker has taken it back."""
+    """An attempt and the messages that it came by; none once the broker has taken them back."""
 
     attempt: Attempt
     queue: MemoryQueue
-    letter: Letter | None
+    letters: list[Letter]
 
 
 @dataclass(slots=True)
@@ -100,9 +100,16 @@ class SimulatedWorker:
     def _take_now(self) -> None:
         for queue in self._queues:
             while len(self._deliveries) < self.offer.slots and not self._is_draining and (letter := queue.take()):
-                attempt = new_attempt(letter.body, worker=self.process.name, was_delivered=letter.deliveries > 0)
-                delivery = self._deliveries[attempt.holder.nonce] = _Delivery(attempt, queue, letter)
-                attempt.thread = self.process.spawn(self._deliver(delivery))
+                self._accept(queue, letter)
+
+    def _accept(self, queue: MemoryQueue, letter: Letter) -> None:
+        for delivery in self._deliveries.values():
+            if delivery.attempt.command == letter.body:  # it runs here already: the broker took it back meanwhile
+                delivery.letters.append(letter)
+                return
+        attempt = new_attempt(letter.body, worker=self.process.name, was_delivered=letter.deliveries > 0)
+        delivery = self._deliveries[attempt.holder.nonce] = _Delivery(attempt, queue, [letter])
+        attempt.thread = self.process.spawn(self._deliver(delivery))
 
     def _deliver(self, delivery: _Delivery) -> Wait:
         attempt = delivery.attempt
@@ -115,7 +122,7 @@ class SimulatedWorker:
             else:
                 yield from execution.steps(attempt)
         del self._deliveries[attempt.holder.nonce]
-        if delivery.letter is not None:
+        for _ in delivery.letters:
             delivery.queue.acknowledge()
         self._end_if_idle()
         self._take_now()
@@ -130,9 +137,8 @@ class SimulatedWorker:
         self.lose_connection()
 
     def _put_back(self, delivery: _Delivery) -> None:
-        if delivery.letter is not None:
-            delivery.queue.put_back([delivery.letter])
-            delivery.letter = None
+        letters, delivery.letters = delivery.letters, []
+        delivery.queue.put_back(letters)
 
     # --- signals
 

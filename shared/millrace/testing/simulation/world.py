@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+from millrace import errors
 from millrace.ledger.ledger import Ledger
 from millrace.settings import Settings
 from millrace.testing.faults import FaultPoint, Faults
@@ -23,12 +24,12 @@ from millrace.testing.simulation.store import MemoryStore
 from millrace.testing.simulation.striking import Striking
 from millrace.testing.simulation.workers import Offer, SimulatedServer, SimulatedWorker
 
-HEARTBEAT_S = 2.0
+HEARTBEAT_S = 1.5
 NUM_CONDUCTORS = 2
-SUBMIT_WITHIN_S = 15.0
-FAULTS_FOR_S = 40.0
+SUBMIT_WITHIN_S = 12.0
+FAULTS_FOR_S = 25.0
 CHAOS_EVERY_S = 1.0
-LATE_S = (0.5, 12.0)
+LATE_S = (0.5, 10.0)
 
 _CRASHES = frozenset(p for p in FaultPoint if "CRASH" in p.name)
 
@@ -97,7 +98,15 @@ class World:
         return Faults(self.striking, die, self._later)
 
     def _later(self, work: Callable[[], object]) -> None:
-        self.clock.after(self.random.uniform(*LATE_S), work)
+        """Do it some seconds from now: what was confirmed is not lost, even if the broker is away just then."""
+
+        def do() -> None:
+            try:
+                work()
+            except errors.Unavailable:
+                self._later(work)
+
+        self.clock.after(self.random.uniform(*LATE_S), do)
 
     def _start_conductor(self, number: int) -> None:
         process = Process(self.clock, f"conductor-{number}")
