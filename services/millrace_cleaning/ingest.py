@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from millrace import errors
-from millrace.contracts.artifacts import FileEntry
+from millrace.contracts.artifacts import ArtifactRef, FileEntry
 from millrace.contracts.events import StageOutputs
 from millrace.runtime.stage import Context, Inputs, Task, outputs
 from millrace.settings import Settings, load_settings
 from millrace.store.artifacts import check_path, media_type, write_manifest
+from millrace.store.pages import read_pages
 from millrace_cleaning.settings import IngestConfig
 
 
@@ -28,7 +29,9 @@ class OutsideFile:
 
 
 def work(context: Context, config: IngestConfig, inputs: Inputs, task: Task) -> StageOutputs:  # noqa: ARG001  # a source has no inputs, and one task
-    files = list_files(config.uri, settings=load_settings())
+    uri, _, pinned = config.uri.partition("#")
+    settings: Settings = load_settings()
+    files = pinned_files(context, pinned, settings) if pinned else list_files(uri, settings=settings)
     total = sum(file.size_bytes for file in files)
     entries: dict[str, Path | bytes | FileEntry] = {}
     done = 0
@@ -42,7 +45,25 @@ def work(context: Context, config: IngestConfig, inputs: Inputs, task: Task) -> 
     # Where it came from is not in the manifest: the same bytes from two places are one source, with the same row ids.
     source = write_manifest(context.store, "source", entries, meta={})
     context.log.info("source_copied", files=len(entries), size_bytes=done)
-    return outputs({"source": source}, summary={"uri": config.uri[:500], "files": len(entries), "size_bytes": done})
+    return outputs({"source": source}, summary={"uri": uri[:500], "files": len(entries), "size_bytes": done})
+
+
+def pinned_files(context: Context, digest: str, settings: Settings) -> list[OutsideFile]:
+    """The very objects of a listing that a trigger stored, `{"url", "path", "etag", "size_bytes"}` a row."""
+    from millrace.store.external import open_object
+
+    def opener(url: str, etag: str) -> Callable[[], AbstractContextManager[BinaryIO]]:
+        return lambda: open_object(url, settings, etag=etag)
+
+    try:
+        listing = ArtifactRef(digest=digest, type="plan", tenant=context.store.tenant)
+    except ValueError:
+        raise errors.InvalidInput(
+            f"'#{digest[:80]}' is no listing's digest.", remedy="Leave out # and what follows.", field="with.uri"
+        ) from None
+    rows = read_pages(context.store, listing)
+    files = [OutsideFile(r["path"], r["size_bytes"], opener(r["url"], r["etag"])) for r in rows]
+    return [f for f in files if not _is_hidden(Path(f.path))]
 
 
 def list_files(uri: str, *, settings: Settings) -> list[OutsideFile]:

@@ -32,8 +32,8 @@ from millrace_conductor.handlers import events_of, fold, holder_of, order_signal
 from millrace_conductor.indices import ResultIndices
 from millrace_conductor.relay import Relay
 from millrace_conductor.settling import repair
-from millrace_conductor.verifying import Verifier
 from millrace_conductor.triggers import Triggers
+from millrace_conductor.verifying import Verifier
 from millrace_conductor.watch import Watch
 
 log = structlog.get_logger()

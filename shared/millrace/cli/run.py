@@ -60,7 +60,7 @@ def run(
     from millrace.client import Pipeline
 
     loaded = Pipeline.load(pipeline)
-    values = _values(data, params)
+    values = values_of(data, params)
     with open_client() as client:
         started = client.submit(
             loaded,
@@ -94,7 +94,7 @@ def plan(pipeline: Path, data: tuple[str, ...], params: tuple[str, ...], as_json
 
     loaded = Pipeline.load(pipeline)
     with open_client() as client:
-        graph = client.plan(loaded, params=_values(data, params))
+        graph = client.plan(loaded, params=values_of(data, params))
     if as_json:
         print_json(graph)
     else:
@@ -120,7 +120,7 @@ def _download(client: Client, view: RunView, directory: Path) -> None:
             client.download(artifact, directory / stage.name / port)
 
 
-def _values(data: Sequence[str], params: Sequence[str]) -> dict[str, Any]:
+def values_of(data: Sequence[str], params: Sequence[str]) -> dict[str, Any]:
     """Parameters by name; `--data PATH` without a name is for the parameter `data`."""
     values: dict[str, Any] = {name: parse_value(text) for name, text in parse_pairs(params, option="--param").items()}
     for item in data:

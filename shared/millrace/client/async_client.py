@@ -22,11 +22,13 @@ from millrace.client.batches import (
 from millrace.client.calls import Call
 from millrace.client.downloads import target_of
 from millrace.client.locator import Locator
+from millrace.client.pipelines import Pipeline
 from millrace.client.submission import Data, Preparer, Submission, Submittable
 from millrace.contracts.artifacts import ArtifactRef, Manifest
 from millrace.contracts.flow import LimitView, QueuesView
 from millrace.contracts.pipelines import Graph, RunStatus
-from millrace.contracts.views import EndpointView, KindView, ModelView, PlanRequest, RunPage, SubmitRun
+from millrace.contracts.triggers import ApplyPipeline, PipelineView, TriggerView
+from millrace.contracts.views import DeadLetterView, EndpointView, KindView, ModelView, PlanRequest, RunPage, SubmitRun
 
 
 class AsyncClient:
@@ -96,6 +98,10 @@ class AsyncClient:
             calls.list_runs(status=status or "", pipeline=pipeline, label=label, limit=limit, cursor=cursor)
         )
 
+    async def dead_letters(self, *, run: str = "", limit: int = 50) -> list[DeadLetterView]:
+        """As `Client.dead_letters`."""
+        return await self._session.send(calls.list_dead_letters(run_id=run, limit=limit))
+
     # --- what they made
 
     async def models(self) -> list[ModelView]:
@@ -130,6 +136,30 @@ class AsyncClient:
     async def queues(self) -> QueuesView:
         """As `Client.queues`."""
         return await self._session.send(calls.list_queues())
+
+    async def apply(
+        self, pipeline: Pipeline, *, data: Data | None = None, params: Mapping[str, Any] | None = None
+    ) -> PipelineView:
+        """As `Client.apply`."""
+        body = await self._prepared(Submission(pipeline, data, params))
+        applied = ApplyPipeline(pipeline=body.pipeline, params=body.params)
+        return await self._session.send(calls.apply_pipeline(str(body.pipeline["name"]), applied))
+
+    async def pipelines(self) -> list[PipelineView]:
+        """As `Client.pipelines`."""
+        return await self._session.send(calls.list_pipelines())
+
+    async def forget_pipeline(self, name: str) -> None:
+        """As `Client.forget_pipeline`."""
+        await self._session.send(calls.forget_pipeline(name))
+
+    async def pause_trigger(self, trigger_id: str) -> TriggerView:
+        """As `Client.pause_trigger`."""
+        return await self._session.send(calls.hold_trigger(trigger_id, is_paused=True))
+
+    async def resume_trigger(self, trigger_id: str) -> TriggerView:
+        """As `Client.resume_trigger`."""
+        return await self._session.send(calls.hold_trigger(trigger_id, is_paused=False))
 
     async def limits(self) -> list[LimitView]:
         """As `Client.limits`."""

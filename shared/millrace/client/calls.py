@@ -14,7 +14,9 @@ from millrace.contracts.artifacts import ArtifactRef, ArtifactType, Manifest
 from millrace.contracts.base import Contract, canonical_json
 from millrace.contracts.flow import LimitView, QueuesView, SetLimit
 from millrace.contracts.pipelines import Graph
+from millrace.contracts.triggers import ApplyPipeline, PipelineView, TriggerView
 from millrace.contracts.views import (
+    DeadLetterView,
     EndpointView,
     EventView,
     GenerateRequest,
@@ -25,6 +27,7 @@ from millrace.contracts.views import (
     PredictRequest,
     PredictResponse,
     ReadyView,
+    RerunRun,
     RunPage,
     RunView,
     SubmitRun,
@@ -75,6 +78,28 @@ def list_runs(*, status: str, pipeline: str, label: tuple[str, str] | None, limi
 def cancel_run(run_id: str, *, reason: str) -> Call[RunView]:
     body = json.dumps({"reason": reason}).encode()
     return Call("POST", f"/v1/runs/{_part(run_id)}/cancel", _model(RunView), headers=JSON, body=body)
+
+
+def pause_run(run_id: str, *, reason: str) -> Call[RunView]:
+    body = json.dumps({"reason": reason}).encode()
+    return Call("POST", f"/v1/runs/{_part(run_id)}/pause", _model(RunView), headers=JSON, body=body)
+
+
+def resume_run(run_id: str) -> Call[RunView]:
+    return Call("POST", f"/v1/runs/{_part(run_id)}/resume", _model(RunView))
+
+
+def retry_run(run_id: str) -> Call[RunView]:
+    return Call("POST", f"/v1/runs/{_part(run_id)}/retry", _model(RunView))
+
+
+def rerun_run(run_id: str, body: RerunRun) -> Call[RunView]:
+    return Call("POST", f"/v1/runs/{_part(run_id)}/rerun", _model(RunView), headers=JSON, body=_json(body))
+
+
+def list_dead_letters(*, run_id: str, limit: int) -> Call[list[DeadLetterView]]:
+    query = {"limit": str(limit)} | ({"run_id": run_id} if run_id else {})
+    return Call("GET", "/v1/dead-letters", _list(DeadLetterView), query=query)
 
 
 def list_events(run_id: str, *, after: int) -> Call[list[EventView]]:
@@ -152,6 +177,23 @@ def stop_endpoint(name: str) -> Call[EndpointView]:
 
 def list_queues() -> Call[QueuesView]:
     return Call("GET", "/v1/queues", _model(QueuesView))
+
+
+def apply_pipeline(name: str, body: ApplyPipeline) -> Call[PipelineView]:
+    return Call("PUT", f"/v1/pipelines/{_part(name)}", _model(PipelineView), headers=JSON, body=_json(body))
+
+
+def list_pipelines() -> Call[list[PipelineView]]:
+    return Call("GET", "/v1/pipelines", _list(PipelineView))
+
+
+def forget_pipeline(name: str) -> Call[None]:
+    return Call("DELETE", f"/v1/pipelines/{_part(name)}", _nothing)
+
+
+def hold_trigger(trigger_id: str, *, is_paused: bool) -> Call[TriggerView]:
+    verb = "pause" if is_paused else "resume"
+    return Call("POST", f"/v1/triggers/{_part(trigger_id)}/{verb}", _model(TriggerView))
 
 
 def list_limits() -> Call[list[LimitView]]:

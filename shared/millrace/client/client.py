@@ -19,13 +19,15 @@ from millrace.client.batches import (
 )
 from millrace.client.downloads import target_of
 from millrace.client.locator import Locator
+from millrace.client.pipelines import Pipeline
 from millrace.client.runs import Endpoint, Run
 from millrace.client.session import Session
 from millrace.client.submission import Data, Preparer, Submission, Submittable
 from millrace.contracts.artifacts import ArtifactRef, Manifest
 from millrace.contracts.flow import LimitView, QueuesView
 from millrace.contracts.pipelines import Graph, RunStatus
-from millrace.contracts.views import EndpointView, KindView, ModelView, PlanRequest, RunPage
+from millrace.contracts.triggers import ApplyPipeline, PipelineView, TriggerView
+from millrace.contracts.views import DeadLetterView, EndpointView, KindView, ModelView, PlanRequest, RunPage
 
 
 class Client:
@@ -130,6 +132,10 @@ class Client:
             calls.list_runs(status=status or "", pipeline=pipeline, label=label, limit=limit, cursor=cursor)
         )
 
+    def dead_letters(self, *, run: str = "", limit: int = 50) -> list[DeadLetterView]:
+        """Tasks that were set aside after their last attempt, of one run or of all; newest first."""
+        return self._session.send(calls.list_dead_letters(run_id=run, limit=limit))
+
     # --- what they made
 
     def models(self) -> list[ModelView]:
@@ -158,6 +164,42 @@ class Client:
     def kinds(self) -> list[KindView]:
         """Stage kinds that are installed at the gateway."""
         return self._session.send(calls.list_kinds())
+
+    # --- pipelines that start by themselves
+
+    def apply(
+        self, pipeline: Pipeline, *, data: Data | None = None, params: Mapping[str, Any] | None = None
+    ) -> PipelineView:
+        """Keep a pipeline under its name, in place of what was there; its triggers start runs from now on.
+
+        Args:
+            pipeline: With `triggers`, or without: then it is only kept.
+            data: For the data set parameter of all its runs; local data is uploaded now.
+            params: Values of the other parameters, for all its runs.
+
+        Raises:
+            InvalidSpec: With the path of the field; what was there stays.
+        """
+        with self._preparing:
+            body = self._preparer.prepare(Submission(pipeline, data, params), self._session.send)
+        applied = ApplyPipeline(pipeline=body.pipeline, params=body.params)
+        return self._session.send(calls.apply_pipeline(str(body.pipeline["name"]), applied))
+
+    def pipelines(self) -> list[PipelineView]:
+        """Kept pipelines with their triggers."""
+        return self._session.send(calls.list_pipelines())
+
+    def forget_pipeline(self, name: str) -> None:
+        """Forget a kept pipeline and its triggers; its runs stay. Raises NotFound."""
+        self._session.send(calls.forget_pipeline(name))
+
+    def pause_trigger(self, trigger_id: str) -> TriggerView:
+        """Hold a trigger: it starts nothing until it is resumed. Raises NotFound."""
+        return self._session.send(calls.hold_trigger(trigger_id, is_paused=True))
+
+    def resume_trigger(self, trigger_id: str) -> TriggerView:
+        """Let a trigger go on, from now. Raises NotFound."""
+        return self._session.send(calls.hold_trigger(trigger_id, is_paused=False))
 
     # --- flow
 

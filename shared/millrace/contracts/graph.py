@@ -44,12 +44,6 @@ def expand(
         InvalidSpec: An unknown stage, field or port, a missing or ambiguous input, a wrong type, a cycle.
     """
     kinds = installed_kinds() if kinds is None else kinds
-    if spec.triggers:
-        raise errors.InvalidSpec(
-            "This version starts runs by submission only.",
-            field="triggers",
-            remedy="Remove `triggers` and submit from cron.",
-        )
     if len(spec.stages) > MAX_STAGES:
         raise errors.InvalidSpec(
             f"The pipeline has {len(spec.stages)} stages; at most {MAX_STAGES} are allowed.",

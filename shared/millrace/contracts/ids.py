@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 import threading
@@ -47,6 +48,16 @@ def new_id(prefix: str) -> str:
         if number >> 80 <= _last >> 80:
             number = _last + 1
         _last = number
+    return _written(prefix, number)
+
+
+def derived_run_id(at_s: float, *parts: str) -> RunId:
+    """A run's id made of what it is for: the same parts and instant (seconds) give the same id, in order of instants."""
+    hashed = hashlib.sha256("\0".join(parts).encode()).digest()[:10]
+    return RunId(_written("run", (int(at_s * 1000) << 80) | int.from_bytes(hashed)))
+
+
+def _written(prefix: str, number: int) -> str:
     # 128 bits are 26 digits of 5 bits with 2 to spare in front; base32 groups from the left, so 30 bits of padding follow.
     digits = base64.b32hexencode((number << 30).to_bytes(20))[:26].translate(_CROCKFORD)
     return f"{prefix}_{digits.decode()}"

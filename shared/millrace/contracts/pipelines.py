@@ -11,6 +11,7 @@ from millrace.contracts.base import Contract
 from millrace.contracts.commands import Foreach, FunctionCode, ResourceClass
 from millrace.contracts.ids import DEFAULT_TENANT, Name
 from millrace.contracts.stages import Effect, Port
+from millrace.contracts.triggers import Trigger
 
 RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "rejected", "cancelled"]
 StageStatus = Literal["pending", "running", "succeeded", "failed", "rejected", "skipped", "cancelled"]
@@ -128,7 +129,9 @@ class PipelineSpec(Contract):
     name: Name
     description: str = ""
     params: dict[str, Annotated[Param, BeforeValidator(_param)]] = Field(default_factory=dict)
-    triggers: tuple[dict[str, JsonValue], ...] = Field(default=(), description="What starts a run by itself.")
+    triggers: tuple[Trigger, ...] = Field(
+        default=(), description="What starts a run by itself, once the pipeline is applied: `cron:` or `new_objects:`."
+    )
     max_runs: int | None = Field(default=None, ge=1, description="At most so many of its runs at once; others wait.")
     stages: dict[str, StageSpec] = Field(
         min_length=1, description="In order; a stage may use any earlier or later one, cycles refused."

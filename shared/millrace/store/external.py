@@ -59,17 +59,28 @@ def list_objects(url: str, settings: Settings) -> Iterator[ExternalObject]:
 
 
 @contextlib.contextmanager
-def open_object(url: str, settings: Settings) -> Iterator[BinaryIO]:
+def open_object(url: str, settings: Settings, *, etag: str = "") -> Iterator[BinaryIO]:
     """Stream one object's bytes; a dropped connection is resumed on the same version of the object.
+
+    Args:
+        url: ``s3://bucket/key``.
+        settings: Of the service.
+        etag: What a listing said of it; empty: whatever is there.
 
     Raises:
         InvalidInput, NotFound, Unauthorized, Unavailable: As `list_objects` does.
+        InvalidData: The object has changed since it was listed.
     """
     where, key = _parse(url, settings)
     reader = None if _is_reserved(where, key, settings) else s3_objects.open_object(where, where.bucket, key)
     if reader is None:
         raise _not_found(url, where)
     with io.BufferedReader(reader, CHUNK_BYTES) as stream:
+        if etag and reader.etag.strip('"') != etag.strip('"'):
+            raise errors.InvalidData(
+                f"{url[:200]} has changed since it was listed.",
+                remedy="A run on its present bytes follows by its trigger.",
+            )
         yield stream
 
 
