@@ -55,11 +55,23 @@ def test_a_new_connection_asks_for_what_follows_the_last_event() -> None:
     assert [type(item) for item in read(follower, event_lines(8))] == [EventView]
 
 
-def test_the_terminal_event_ends_it() -> None:
+def test_a_stream_that_ends_after_the_terminal_event_is_over() -> None:
     follower = Follower(RUN, signals=False)
     read(follower, event_lines(1))
+    follower.closed()
     assert not follower.is_over
-    read(follower, event_lines(2, "run.finished.v1"))
+    read(follower, [*event_lines(2, "run.finished.v1"), *event_lines(3, "attempt.failed.v1")])
+    follower.closed()
+    assert follower.is_over
+
+
+def test_a_run_that_was_retried_is_not_over_at_its_first_end() -> None:
+    follower = Follower(RUN, signals=False)
+    read(follower, [*event_lines(1, "run.finished.v1"), *event_lines(2, "run.retried.v1")])
+    follower.closed()
+    assert not follower.is_over
+    read(follower, event_lines(3, "run.finished.v1"))
+    follower.closed()
     assert follower.is_over
 
 

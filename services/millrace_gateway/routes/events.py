@@ -45,9 +45,10 @@ async def events(
     if SSE not in accept:
         return await backends.call(backends.ledger.events, backends.settings.tenant, run_id, after=after, limit=limit)
     start = min(max(after, last_event_id), view.seq)
-    if view.status in TERMINAL_STATUSES and start >= view.seq:
+    is_over = view.status in TERMINAL_STATUSES
+    if is_over and start >= view.seq:
         return Response(status_code=204)
-    stream = stream_events(backends, run_id, after=start, signals=signals)
+    stream = stream_events(backends, run_id, after=start, signals=signals, may_be_over=is_over)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(stream, media_type=SSE, headers=headers)
 

@@ -17,9 +17,18 @@ from rich.text import Text
 from millrace.cli.options import duration
 from millrace.contracts.views import EventView, SignalView
 
-MARKS = {"succeeded": "✓", "failed": "✗", "rejected": "✗", "skipped": "-", "cancelled": "-"}
-STYLES = {"succeeded": "green", "failed": "red", "rejected": "yellow", "skipped": "dim", "cancelled": "dim"}
+MARKS = {"succeeded": "✓", "cached": "✓", "failed": "✗", "rejected": "✗", "skipped": "-", "cancelled": "-"}
+STYLES = {
+    "succeeded": "green",
+    "cached": "green",
+    "failed": "red",
+    "rejected": "yellow",
+    "skipped": "dim",
+    "cancelled": "dim",
+}
 PLAIN_EVERY_S = 5.0
+RUN_WORDS = {"run.paused.v1": "paused", "run.resumed.v1": "", "run.retried.v1": "retried"}
+"""What is said of the run itself from these events on."""
 
 
 @dataclass(slots=True)
@@ -40,6 +49,7 @@ class StageLine:
     rate: float = 0.0
     rate_from: tuple[float, float] = (0.0, 0.0)
     printed: float = 0.0
+    is_retried: bool = False
 
     def hear(self, signal: SignalView, now: float) -> None:
         """Take in progress; the rate is over what was done since the attempt's first word.
@@ -65,7 +75,8 @@ class StageLine:
 
     def finish_task(self, now: float) -> None:
         self.num_done += 1
-        self.rate = self.num_done / max(now - self.rate_from[0], 1e-3)
+        since, at = self.rate_from
+        self.rate = (self.num_done - at) / max(now - since, 1e-3)
 
     @property
     def amount(self) -> tuple[float, float]:
@@ -98,6 +109,7 @@ class Board:
     def __init__(self, title: str) -> None:
         self.title = title
         self.stages: dict[str, StageLine] = {}
+        self.note = ""
 
     def hear(self, message: EventView | SignalView) -> None:
         now = message.time.timestamp()
@@ -109,23 +121,36 @@ class Board:
         data = message.data
         if message.type == "run.started.v1":
             self.stages = {name: StageLine(name) for name in data["stages"]}
+        elif message.type in RUN_WORDS:
+            self.note = RUN_WORDS[message.type]
+        if message.type == "run.retried.v1":
+            self._begin_again(data["stages"])
         line = self.stages.get(str(data.get("stage", "")))
         if line is None:
             return
         if message.type == "stage.started.v1":
-            self.stages[line.name] = StageLine(line.name, status="running", began=now)
+            kept = (line.num_tasks, line.num_done, line.unit) if line.is_retried else (0, 0, "")
+            line = StageLine(line.name, "running", began=now, num_tasks=kept[0], num_done=kept[1], unit=kept[2])
+            line.rate_from = (now, float(line.num_done))
+            self.stages[line.name] = line
         elif message.type == "stage.planned.v1":
             line.plan(int(data["num_tasks"]), now)
         elif message.type == "attempt.succeeded.v1" and data["phase"] == "work":
             line.finish_task(now)
         elif message.type == "stage.finished.v1":
-            line.status, line.ended = str(data["status"]), now
+            line.status, line.ended = "cached" if data.get("cached") else str(data["status"]), now
+
+    def _begin_again(self, names: Iterable[str]) -> None:
+        """A retried run keeps what succeeded, stages and tasks."""
+        for name in names:
+            line = self.stages.setdefault(name, StageLine(name))
+            line.status, line.ended, line.is_retried = "pending", 0.0, True
 
     def render(self) -> Group:
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         for line in self.stages.values():
             table.add_row(*_row(line))
-        return Group(Text(self.title, style="bold"), table)
+        return Group(Text(f"{self.title}  {self.note}".rstrip(), style="bold"), table)
 
     def text(self, line: StageLine) -> str:
         took = f" in {duration(line.ended - line.began)}" if line.ended and line.began else ""
@@ -167,6 +192,8 @@ def _show_plain(console: Console, board: Board, messages: Iterable[EventView | S
     console.print(board.title, highlight=False, markup=False)
     for message in messages:
         board.hear(message)
+        if isinstance(message, EventView) and message.type in RUN_WORDS:
+            console.print(f"run {message.type.split('.')[1]}", highlight=False, markup=False)
         line = board.stages.get(
             message.stage if isinstance(message, SignalView) else str(message.data.get("stage", ""))
         )

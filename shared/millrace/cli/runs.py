@@ -1,4 +1,4 @@
-"""Commands about runs: status, runs, events, logs, cancel."""
+"""Commands that show runs: status, runs, events, logs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 from millrace.cli.options import ago, duration, json_option, open_client, parse_pairs, plain, print_json, print_table
 from millrace.contracts.views import RunView, StageView
 
-STATUSES = ("queued", "running", "succeeded", "failed", "rejected", "cancelled")
+STATUSES = ("queued", "running", "paused", "succeeded", "failed", "rejected", "cancelled")
 
 
 @click.command()
@@ -92,23 +92,6 @@ def logs(run_id: str, stage: str, as_json: bool) -> int:
     return 0
 
 
-@click.command()
-@click.argument("run_id")
-@click.option("--reason", default="", help="Why; it stands in the journal.")
-@json_option
-def cancel(run_id: str, reason: str, as_json: bool) -> int:
-    """End a run. What it released before stays released. The exit code is 0 only if it ended cancelled."""
-    with open_client() as client:
-        run = client.run(run_id)
-        run.cancel(reason=reason)
-        view = run.wait_end()
-    if as_json:
-        print_json(view)
-    else:
-        click.echo(f"{view.run_id} {view.status}")
-    return 0 if view.status == "cancelled" else 1
-
-
 def _print_run(view: RunView) -> None:
     from rich.text import Text
 
@@ -119,7 +102,14 @@ def _print_run(view: RunView) -> None:
     print_table(
         ("stage", "kind", "status", "tasks", "attempts", "took"),
         [
-            (s.name, s.kind, s.status, f"{s.num_done}/{s.num_tasks}" if s.num_tasks else "", str(s.attempts), _took(s))
+            (
+                s.name,
+                s.kind,
+                "cached" if s.is_cached else s.status,
+                f"{s.num_done}/{s.num_tasks}" if s.num_tasks else "",
+                str(s.attempts),
+                _took(s),
+            )
             for s in view.stages
         ],
         empty="No stages.",

@@ -11,11 +11,12 @@ from typing import Any, Literal, overload
 from millrace import errors
 from millrace.client import calls
 from millrace.client.async_session import AsyncSession
-from millrace.client.requests import generate_request, predict_call
+from millrace.client.requests import generate_request, predict_call, rerun_request
 from millrace.client.results import Outcome, check_succeeded, reading
 from millrace.client.runs import WAIT_S, still_running
 from millrace.client.sse import Follower
 from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.events import CacheUse
 from millrace.contracts.pipelines import RunStatus
 from millrace.contracts.views import (
     TERMINAL_STATUSES,
@@ -70,6 +71,7 @@ class AsyncRun:
                         item = follower.read(line)
                         if item is not None:
                             yield item
+                    follower.closed()
             except errors.Unavailable as error:
                 lost = error
             if not follower.is_over:
@@ -100,6 +102,35 @@ class AsyncRun:
         """As `Run.cancel`."""
         self._view = await self._session.send(calls.cancel_run(self.id, reason=reason))
         return self._view
+
+    async def pause(self, *, reason: str = "") -> RunView:
+        """As `Run.pause`."""
+        self._view = await self._session.send(calls.pause_run(self.id, reason=reason))
+        return self._view
+
+    async def resume(self) -> RunView:
+        """As `Run.resume`."""
+        self._view = await self._session.send(calls.resume_run(self.id))
+        return self._view
+
+    async def retry(self) -> RunView:
+        """As `Run.retry`."""
+        self._view = await self._session.send(calls.retry_run(self.id))
+        return self._view
+
+    async def rerun(
+        self,
+        *,
+        params: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        seed: int | None = None,
+        cache: CacheUse | None = None,
+        idempotency_key: str = "",
+    ) -> AsyncRun:
+        """As `Run.rerun`."""
+        body = rerun_request(params, labels, priority, seed, cache, idempotency_key)
+        return AsyncRun(self._session, await self._session.send(calls.rerun_run(self.id, body)))
 
     async def events(self, *, after: int = 0) -> list[EventView]:
         """As `Run.events`."""

@@ -1,4 +1,4 @@
-"""Requests to endpoints, checked here so that a mistake names its row before anything is sent."""
+"""Requests to endpoints, and changes of a run, checked here so that a mistake names its row or field before anything is sent."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pydantic import ValidationError
 from millrace import errors
 from millrace.client import calls
 from millrace.client.calls import Call
+from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.events import CacheUse
 from millrace.contracts.faults import path_of, said
-from millrace.contracts.views import GenerateRequest, PredictResponse
+from millrace.contracts.ids import new_run_id
+from millrace.contracts.loading import validate
+from millrace.contracts.views import GenerateRequest, PredictResponse, RerunRun
 
 
 def predict_call(name: str, rows: Sequence[Mapping[str, Any]]) -> Call[PredictResponse]:
@@ -28,6 +32,23 @@ def generate_request(prompt: str, **settings: Any) -> GenerateRequest:
         return GenerateRequest(prompt=prompt, **settings)
     except ValidationError as error:
         raise _invalid(error, "") from None
+
+
+def rerun_request(
+    params: Mapping[str, Any] | None,
+    labels: Mapping[str, str] | None,
+    priority: int | None,
+    seed: int | None,
+    cache: CacheUse | None,
+    idempotency_key: str,
+) -> RerunRun:
+    """What is to differ in a new run. Raises InvalidSpec where it cannot be."""
+    values = {n: v.model_dump(mode="json") if isinstance(v, ArtifactRef) else v for n, v in (params or {}).items()}
+    body = {
+        "run_id": new_run_id(), "params": values, "labels": dict(labels or {}), "priority": priority, "seed": seed,
+        "cache": cache, "idempotency_key": idempotency_key,
+    }  # fmt: skip
+    return validate(RerunRun, body)
 
 
 def _invalid(error: Exception, field: str) -> errors.InvalidData:

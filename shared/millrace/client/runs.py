@@ -9,11 +9,12 @@ from typing import Any, Literal, overload
 
 from millrace import errors
 from millrace.client import calls
-from millrace.client.requests import generate_request, predict_call
+from millrace.client.requests import generate_request, predict_call, rerun_request
 from millrace.client.results import Outcome, check_succeeded, reading
 from millrace.client.session import Session
 from millrace.client.sse import Follower
 from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.events import CacheUse
 from millrace.contracts.pipelines import RunStatus
 from millrace.contracts.views import (
     TERMINAL_STATUSES,
@@ -28,7 +29,7 @@ WAIT_S = 30.0
 
 
 class Run:
-    """A handle to a run: look, follow, wait, cancel. The run goes on without it."""
+    """A handle to a run: look, follow, wait, cancel, pause, resume, retry, run again. The run goes on without it."""
 
     def __init__(self, session: Session, view: RunView) -> None:
         self._session = session
@@ -83,6 +84,7 @@ class Run:
                         item = follower.read(line)
                         if item is not None:
                             yield item
+                    follower.closed()
             except errors.Unavailable as error:
                 lost = error
             if not follower.is_over:
@@ -117,6 +119,48 @@ class Run:
         """Ask the run to stop; it ends `cancelled` once its attempts did. Raises Conflict if it ended otherwise."""
         self._view = self._session.send(calls.cancel_run(self.id, reason=reason))
         return self._view
+
+    def pause(self, *, reason: str = "") -> RunView:
+        """Start nothing more of the run: what works saves a checkpoint and is handed back. Raises Conflict if it ended."""
+        self._view = self._session.send(calls.pause_run(self.id, reason=reason))
+        return self._view
+
+    def resume(self) -> RunView:
+        """Go on with a paused run. Raises Conflict if it ended."""
+        self._view = self._session.send(calls.resume_run(self.id))
+        return self._view
+
+    def retry(self) -> RunView:
+        """Go on with a run that failed, was rejected or cancelled: what succeeded is kept, the other stages begin again.
+
+        Raises:
+            Conflict: It succeeded, has not ended, or has released its model.
+        """
+        self._view = self._session.send(calls.retry_run(self.id))
+        return self._view
+
+    def rerun(
+        self,
+        *,
+        params: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        seed: int | None = None,
+        cache: CacheUse | None = None,
+        idempotency_key: str = "",
+    ) -> Run:
+        """Start the run's pipeline again, as a new run; what is not given is as it was, data sets too.
+
+        Args:
+            params: Values that differ. A data set is an artifact or an `s3://` URL.
+            labels: Words besides those of this run.
+            cache: `refresh` computes all anew and keeps the answers; `off` neither reads nor writes the cache.
+
+        Raises:
+            InvalidSpec: A parameter does not fit, with its name.
+        """
+        body = rerun_request(params, labels, priority, seed, cache, idempotency_key)
+        return Run(self._session, self._session.send(calls.rerun_run(self.id, body)))
 
     def events(self, *, after: int = 0) -> list[EventView]:
         """What was journalled so far, at most 500 after a number."""

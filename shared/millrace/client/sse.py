@@ -11,6 +11,7 @@ from millrace.client.calls import Call
 from millrace.contracts.views import EventView, SignalView
 
 RUN_FINISHED = "run.finished.v1"
+RUN_RETRIED = "run.retried.v1"
 PATIENCE_S = 120.0
 """How long a follower tries to reach a gateway that went away; a restart takes seconds, a host's reboot a minute."""
 
@@ -23,6 +24,7 @@ class Follower:
     signals: bool
     after: int = 0
     is_over: bool = False
+    _has_ended: bool = False
     _event: str = ""
     _data: list[str] = field(default_factory=list)
     _lost_at: float | None = None
@@ -55,8 +57,15 @@ class Follower:
         view = EventView.model_validate_json(data)
         if view.seq <= self.after:
             return None
-        self.after, self.is_over = view.seq, view.type == RUN_FINISHED
+        self.after, self._has_ended = (
+            view.seq,
+            view.type == RUN_FINISHED or (self._has_ended and view.type != RUN_RETRIED),
+        )
         return view
+
+    def closed(self) -> None:
+        """Note that the gateway ended the stream: after the run's end nothing more will come, unless it is retried."""
+        self.is_over = self.is_over or self._has_ended
 
     def lost(self, error: errors.Unavailable | None = None) -> float:
         """Note that the stream broke before the run's end; return how many seconds to wait before the next try.

@@ -28,10 +28,15 @@ def accept(tx: Transaction, event: Event) -> None:
     """Accept a wish, or refuse it; wishing again for what is so already changes nothing."""
     wish = decode(event)
     assert isinstance(wish, Wish)
-    found = tx.rows(f"SELECT status FROM runs WHERE tenant = ? AND run_id = ?{tx.lock}", (event.tenant, wish.run_id))
+    found = tx.rows(
+        f"SELECT status, finished_at IS NOT NULL FROM runs WHERE tenant = ? AND run_id = ?{tx.lock}",
+        (event.tenant, wish.run_id),
+    )
     if not found:
         raise errors.NotFound(f"There is no run {wish.run_id!r}.", remedy="See `millrace runs`.", field="run_id")
-    status = str(found[0][0])
+    status, has_ended = str(found[0][0]), bool(found[0][1])
+    if isinstance(wish, RetryRequested) and status == "queued" and has_ended:
+        return  # accepted before, and about to begin
     match wish:
         case CancelRequested():
             _check_cancel(tx, wish.run_id, status)
