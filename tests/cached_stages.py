@@ -9,7 +9,15 @@ from typing import Any
 from hands import about, submit
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import ExecuteAttempt, FunctionCode
-from millrace.contracts.events import AttemptFailed, AttemptSucceeded, ErrorInfo, Event, Holder, StageOutputs, make_event
+from millrace.contracts.events import (
+    AttemptFailed,
+    AttemptSucceeded,
+    ErrorInfo,
+    Event,
+    Holder,
+    StageOutputs,
+    make_event,
+)
 from millrace.contracts.pipelines import Binding, FunctionSpec, Graph, GraphStage, Retry
 from millrace.ledger import queues
 from millrace.ledger.ledger import open_ledger
@@ -30,7 +38,9 @@ def cached(name: str = "a", **fields: Any) -> GraphStage:
     """A stage of a user's function."""
     function = FunctionSpec(code=FunctionCode(code=SOURCE, module="m", name="f"), inputs={}, outputs={})
     fields = {"inputs": {}, "outputs": {}, "needs": (), "config": {"rate": 1}, **fields}
-    return GraphStage(name=name, kind="function", service="functions", function=function, retry=Retry(backoff_s=0.0), **fields)
+    return GraphStage(
+        name=name, kind="function", service="functions", function=function, retry=Retry(backoff_s=0.0), **fields
+    )
 
 
 def graph(*stages: GraphStage, **fields: Any) -> Graph:

@@ -77,9 +77,7 @@ def repair(database: Database, *, conductor: str, now: float) -> int:
     return database.transact(work)
 
 
-def _tell(
-    tx: Transaction, answers: Mapping[str, tuple[str, dict[str, Any], str]], conductor: str, now: float
-) -> int:
+def _tell(tx: Transaction, answers: Mapping[str, tuple[str, dict[str, Any], str]], conductor: str, now: float) -> int:
     num_told = 0
     for key, waiting in cache.subscribers(tx, answers).items():
         _, answer, run_id = answers[key]

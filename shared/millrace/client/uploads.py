@@ -23,8 +23,8 @@ class LocalData:
 
     files: tuple[tuple[str, Path], ...]
     """Path in the artifact, path here."""
-    version: tuple[tuple[str, int, int], ...]
-    """Path, size and modification time of each file."""
+    version: tuple[tuple[str, int, int, int, int], ...]
+    """Path, inode, size, modification and change time of each file: the last no program can set back."""
 
     def call(self) -> Call[ArtifactRef]:
         if len(self.files) == 1:
@@ -53,7 +53,7 @@ def local_data(path: Path, *, field: str) -> LocalData:
         raise errors.InvalidData(f"Cannot read {error.filename}: {error.strerror}.", field=field) from None
     if not any(stat.st_size for _, stat in stats):
         raise errors.InvalidData(f"{str(path)!r} holds no data.", field=field, remedy="Give a file that is not empty.")
-    return LocalData(files, tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
+    return LocalData(files, tuple((name, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for name, s in stats))
 
 
 def files_call(type: ArtifactType, files: Mapping[str, bytes], meta: Mapping[str, Any]) -> Call[ArtifactRef]:

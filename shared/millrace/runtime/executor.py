@@ -335,7 +335,7 @@ class Executor:
         return "cuda:0" if self._resource_class == "gpu" else "cpu"
 
     def _digest(self, command: ExecuteAttempt) -> str:
-        return command.function.code.digest if command.function else self._digests.get(command.kind, "")
+        return self._digests.get(FUNCTION_KIND if command.function else command.kind, "")
 
     def _head(self, command: ExecuteAttempt, holder: Holder) -> TaskHead:
         store = self._store_of(command.tenant)

@@ -56,7 +56,7 @@ class Worker:
         self._process = process
         self._bus = bus or connect(settings.broker)
         kinds = [k for k in installed_kinds().values() if k.service in services]
-        self._digests = code_digests(kinds)
+        self._digests = code_digests(kinds, with_functions=FUNCTIONS_SERVICE in services)
         self._announce = threading.Event()
         self._is_idle = threading.Event()
 
