@@ -231,5 +231,6 @@ def build_command(
         seed=run.graph.seed,
         cpu=spec.resources.cpu,
         timeout_s=spec.timeout_s,
+        soft_timeout_s=spec.soft_timeout_s,
         trace=dict(run.trace),
     )
