@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -298,6 +299,21 @@ def test_a_child_whose_guard_died_idle_is_replaced(warm: Warm) -> None:
     os.kill(guard_of(first.child_pid), signal.SIGKILL)
     wait_until(lambda: not is_alive(first.child_pid))
     assert warm().child_pid != first.child_pid
+
+
+def test_a_guard_that_is_killed_before_it_heard_a_stop_ends_the_attempt(launcher: Launcher, tmp_path: Path) -> None:
+    launched = take(launcher)
+    child = json.loads(launched.control.recv(4096))["pid"]
+    guard = guard_of(child)
+    os.kill(guard, signal.SIGSTOP)
+
+    def stop_and_kill(attempt: Attempt) -> None:
+        attempt.stop("cancelled")
+        os.kill(guard, signal.SIGKILL)
+
+    ending, _ = run(launched, tmp_path, meanwhile=stop_and_kill, do="sleep", seconds=60)
+    assert ending.stopped == "cancelled"
+    wait_until(lambda: not is_alive(child))
 
 
 @pytest.mark.parametrize("is_dead_first", [True, False])

@@ -182,7 +182,10 @@ class Attempt:
         return max(0, math.ceil((min(waits) - time.monotonic()) * 1000)) if waits else None
 
     def _hear_guard(self, heard: _Heard) -> bool:
-        data = self._launched.control.recv(4096)
+        try:
+            data = self._launched.control.recv(4096)
+        except ConnectionResetError:  # it was killed before it had read our word
+            data = b""
         message = json.loads(data) if data else {}
         if "peak_memory_bytes" in message:
             heard.report = message
