@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from millrace.contracts.events import AttemptStarted, AttemptSucceeded
 from millrace.runtime import launched as launched_module
 from millrace.runtime.attempt import Attempt
 from millrace.runtime.launched import Launched
@@ -24,7 +25,7 @@ from millrace.settings import Settings
 from millrace.store.artifacts import read_manifest
 from millrace.store.connect import open_store
 from probes.attempts import outcome, request, run
-from probes.worker import PLUGIN, is_alive, make_command
+from probes.worker import PLUGIN, is_alive, make_command, running_factory
 
 MODULES = ("probe_stage",)
 
@@ -150,6 +151,17 @@ def test_of_too_many_idle_children_the_longest_idle_leaves(tmp_path: Path) -> No
     wait_until(lambda: not is_alive(first.child_pid))
     assert is_alive(second.child_pid)
     launcher.close()
+
+
+@pytest.mark.parametrize(("reuse", "num_children"), [("true", 1), ("false", 3)])
+def test_a_worker_shares_children_unless_it_is_told_not_to(reuse: str, num_children: int, tmp_path: Path) -> None:
+    note = f"import os; print(os.getpid(), file=open({str(tmp_path / 'pids')!r}, 'a'))"
+    with running_factory(Settings(home=tmp_path / "home"), MILLRACE_REUSE=reuse, MILLRACE_SLOTS="1") as factory:
+        for _ in range(3):
+            factory.send(do="code", code=note)
+            while not isinstance(event := factory.next_event(), AttemptSucceeded):
+                assert isinstance(event, AttemptStarted), event
+    assert len(set((tmp_path / "pids").read_text().split())) == num_children
 
 
 # --- what an attempt leaves
