@@ -3,11 +3,12 @@ the ledger's databases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from folder import Folder
 from millrace.bus import Bus
 from millrace.bus.connect import connect
 
@@ -33,3 +34,21 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite://{tmp_path / 'ledger.sqlite'}"
     return str(request.getfixturevalue("postgres_database_url"))
+
+
+@pytest.fixture
+def folders(ledger_url: str) -> Iterator[Callable[[], Folder]]:
+    made: list[Folder] = []
+
+    def make() -> Folder:
+        made.append(Folder(ledger_url))
+        return made[-1]
+
+    yield make
+    for folder in made:
+        folder.ledger.close()
+
+
+@pytest.fixture
+def folder(folders: Callable[[], Folder]) -> Folder:
+    return folders()
