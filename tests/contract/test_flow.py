@@ -138,7 +138,7 @@ def test_conductors_that_dispatch_at_one_instant_keep_to_the_capacity(deciders: 
         several[0].submit(chain("a"))
     several[0].dispatch(slots=0, take=True)
     for _ in range(5):
-        at_once(*(lambda d=d: d.dispatch(slots=3) for d in several))  # type: ignore[misc]  # bound at once
+        at_once(*(lambda d=d: d.dispatch(slots=3) for d in several))
         assert len(several[0].open_tasks()) == 3 * IN_FLIGHT_PER_SLOT
         several[0].end(several[0].open_tasks()[:2])
 
@@ -149,7 +149,7 @@ def test_a_limit_is_kept_over_all_runs_by_conductors_at_one_instant(deciders: Ca
         several[0].submit(chain("a", limit=Limit(key="gpu:0", max=2)))
     several[0].dispatch(slots=0, take=True)
     for _ in range(6):
-        at_once(*(lambda d=d: d.dispatch(slots=50) for d in several))  # type: ignore[misc]  # bound at once
+        at_once(*(lambda d=d: d.dispatch(slots=50) for d in several))
         assert len(several[0].open_tasks()) == 2
         several[0].end(several[0].open_tasks())
 
