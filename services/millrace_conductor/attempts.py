@@ -23,6 +23,7 @@ from millrace.contracts.events import (
 from millrace.ledger.state import FINAL_RUN, RunState, StageState, TaskState
 from millrace_conductor.effects import AddTasks, Announce, BuryTask, Decision, Effect, Stop, Yield
 from millrace_conductor.lifecycle import fail_stage, finish, follow, graph_stage, with_stage
+from millrace_conductor.redoing import redo, words
 from millrace_conductor.releases import release
 from millrace_conductor.retries import GivenUp, again, next_attempt
 
@@ -97,6 +98,11 @@ def _succeeded(run: RunState, event: AttemptSucceeded, task: TaskState, now: flo
 
 
 def _failed(run: RunState, error: ErrorInfo, task: TaskState, now: float) -> Decision:
+    if error.digest:
+        redone = redo(run, error, task, now)
+        if redone is not None:
+            return redone
+        error = words(run, error, task)
     then = next_attempt(task, error, graph_stage(run.graph, task.key.stage).retry, now=now)
     if not isinstance(then, GivenUp):
         return Decision(run, then)

@@ -90,6 +90,21 @@ class Admit:
 
 
 @dataclass(frozen=True, slots=True)
+class Redo:
+    """Set all tasks of stages aside, and forget cached answers that name what was lost.
+
+    Attributes:
+        stages: Those that begin anew.
+        producer: The one of them that made the lost artifact.
+        digest: Of that artifact.
+    """
+
+    stages: tuple[str, ...]
+    producer: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Release:
     """Advance an endpoint to a model, once the transaction commits."""
 
@@ -110,7 +125,7 @@ class SetTimer:
 
 Effect = (
     Announce | AddTasks | Stop | StopOpenTasks | Yield | PauseTasks | ResumeTasks | ReviveTasks | BuryTask | Admit
-    | Release | SetTimer
+    | Redo | Release | SetTimer
 )  # fmt: skip
 
 

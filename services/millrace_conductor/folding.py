@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from millrace.contracts.base import Contract
 from millrace.contracts.events import Event, make_event
 from millrace.contracts.ids import new_id
-from millrace.ledger import admissions, journal, pausing, queues, runs, tasks
+from millrace.ledger import admissions, cache, journal, pausing, queues, runs, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.queues import OutboxKind, Outgoing
 from millrace.ledger.state import RunState, TaskKey, TaskState, TaskStatus
@@ -138,6 +138,14 @@ class Folding:
         """Let what did not succeed of a stage's phase begin again, in a status."""
         self._leave_tasks(run)
         pausing.revive_tasks(self.tx, run.run_id, wanted.stage, wanted.round, wanted.phase, status=status)
+
+    def set_aside(self, run: RunState, stages: Sequence[str]) -> list[TaskState]:
+        """Set all tasks of stages aside; return the tasks that somebody may be working on."""
+        self._leave_tasks(run)
+        stopped = [task for task in tasks.open_tasks(self.tx, run.run_id) if task.key.stage in stages]
+        tasks.set_aside(self.tx, run.run_id, stages)
+        self.computed.led |= {led for led in cache.led_by(self.tx, run.run_id) if led[1].stage in stages}
+        return stopped
 
     def admit(self, run: RunState) -> None:
         """See at the end, when all is written, which runs of this one's pipeline may start."""

@@ -25,7 +25,7 @@ from millrace.contracts.events import (
     make_event,
 )
 from millrace.contracts.ids import attempt_id
-from millrace.ledger import dead_letters, endpoints, queues
+from millrace.ledger import cache, dead_letters, endpoints, queues
 from millrace.ledger.state import FINAL_RUN, RunState, TaskKey, TaskState, TaskStatus
 from millrace_conductor.effects import (
     AddTasks,
@@ -35,6 +35,7 @@ from millrace_conductor.effects import (
     Decision,
     Effect,
     PauseTasks,
+    Redo,
     Release,
     ResumeTasks,
     ReviveTasks,
@@ -130,6 +131,9 @@ def _carry_out(folding: Folding, run_id: str, effect: Effect) -> None:
             folding.revive_tasks(run, effect, status=_first_status(run, effect.stage))
         case BuryTask():
             _bury(folding, run, effect)
+        case Redo(stages, producer, digest):
+            folding.outcome.stops.extend(Stop(holder_of(t), "redone") for t in folding.set_aside(run, stages))
+            cache.drop_answers_naming(folding.tx, digest, run_id=run_id, stage=producer)
         case Admit():
             folding.admit(run)
         case Release():

@@ -153,13 +153,15 @@ def _classes(root: type[MillraceError]) -> Iterable[type[MillraceError]]:
 
 
 def to_payload(error: MillraceError) -> dict[str, Any]:
-    """Encode an error for an event or an HTTP answer."""
+    """Encode an error for an event or an HTTP answer; with the digest of the artifact whose bytes it missed, if it did."""
+    lost = error.context.get("artifact")
     return {
         "code": error.code,
         "message": error.message,
         "remedy": error.remedy,
         "field": error.field,
         "retryable": error.retryable,
+        **({"digest": lost} if lost else {}),
     }
 
 

@@ -195,3 +195,54 @@ def test_an_input_that_changed_is_a_miss_downstream_alone(cacher: Cacher) -> Non
     assert cacher.work({"a": {"artifacts": {"result": second}}}) == 2
     cacher.start(pipeline)
     assert cacher.work() == 0
+
+
+def test_an_artifact_that_a_reader_finds_lost_is_made_again(cacher: Cacher) -> None:
+    made = artifact(cacher.store, "made")
+    answers = {"a": {"artifacts": {"result": made}}}
+    pipeline = graph(cached("a"), reading("b", "result", "a"))
+    run_id = cacher.start(pipeline)
+    (first,) = cacher.commands()
+    cacher.settle(success(first, **answers["a"]))
+    (reader,) = cacher.commands()
+    cacher.settle(failure(reader, code="corrupt", retryable=True, digest=made.digest))
+    (again,) = cacher.commands()
+    assert (again.stage, again.fence) == ("a", 2)
+    cacher.settle(success(again, **answers["a"]))
+    (reader,) = cacher.commands()
+    assert (reader.stage, reader.fence) == ("b", 2)
+    cacher.settle(success(reader))
+    assert cacher.status(run_id) == "succeeded"
+
+
+def test_what_is_lost_again_and_again_ends_its_run_in_words(cacher: Cacher) -> None:
+    made = artifact(cacher.store, "made")
+    run_id = cacher.start(graph(cached("a"), reading("b", "result", "a")))
+    for _ in range(20):
+        for command in cacher.commands():
+            lost = failure(command, code="not_found", digest=made.digest)
+            cacher.settle(success(command, artifacts={"result": made}) if command.stage == "a" else lost)
+    run = cacher.ledger.run("default", run_id)
+    assert run.error is not None
+    assert (run.status, "4 times" in run.error.message) == ("failed", True)
+
+
+def test_a_lost_plan_is_made_again_with_all_its_tasks(cacher: Cacher) -> None:
+    plan = write_pages(cacher.store, "plan", [{"n": n} for n in range(3)])
+    run_id = cacher.start(graph())
+    (first,) = cacher.commands()
+    cacher.settle(success(first, plan=plan, num_tasks=3))
+    one, two, _ = cacher.commands()
+    cacher.settle(success(one), failure(two, code="not_found", digest=plan.digest))
+    assert cacher.work({"a": {"plan": plan, "num_tasks": 3}}) == 1 + 2 + 1  # the first task's answer was kept
+    assert cacher.status(run_id) == "succeeded"
+
+
+def test_a_lost_input_that_nothing_makes_is_told_in_words(cacher: Cacher) -> None:
+    given = artifact(cacher.store, "given")
+    run_id = cacher.start(graph(cached(inputs={"data": Binding(artifact=given)})))
+    (command,) = cacher.commands()
+    cacher.settle(failure(command, code="corrupt", retryable=True, digest=given.digest))
+    error = cacher.ledger.run("default", run_id).error
+    assert error is not None
+    assert "store it again" in error.remedy

@@ -50,7 +50,7 @@ class ErrorInfo(Message):
     remedy: str = ""
     field: str = ""
     retryable: bool = False
-    digest: str = Field(default="", description="The blob that was missing or corrupt, if one was.")
+    digest: str = Field(default="", description="The artifact of which bytes were missing or corrupt, if so.")
 
 
 class StageOutputs(Message):

@@ -58,6 +58,14 @@ def save_tasks(tx: Transaction, tasks: Iterable[TaskState]) -> None:
     tx.many(f"UPDATE tasks SET {assignments} WHERE {_IS_KEY}", ((*_task_values(t), *t.key) for t in tasks))
 
 
+def set_aside(tx: Transaction, run_id: str, stages: Sequence[str]) -> None:
+    """Take back all tasks of stages of a run, also what succeeded; `add_tasks` lets them begin again."""
+    tx.many(
+        "UPDATE tasks SET status = 'cancelled', result = NULL WHERE run_id = ? AND stage = ?",
+        ((run_id, stage) for stage in stages),
+    )
+
+
 def open_tasks(tx: Transaction, run_id: str) -> list[TaskState]:
     """Tasks of a run that were dispatched or are running."""
     rows = tx.rows(f"SELECT {COLUMNS} FROM tasks WHERE run_id = ? AND status IN ('dispatched', 'running')", (run_id,))

@@ -12,6 +12,7 @@ from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.base import canonical_json
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import StageOutputs
+from millrace.runtime.losses import blamed_on, blamed_on_inputs
 from millrace.runtime.stage import MAX_RESULT_BYTES, Context, Inputs, NextPlan, Result, Results, Task
 from millrace.store.pages import read_pages, read_row, write_pages
 
@@ -43,13 +44,15 @@ def execute(command: ExecuteAttempt, code: StageCode, context: Context, inputs: 
         StageFailed: A task, a result or the outputs are not what their contract says.
         Exception: Whatever the stage's code raises.
     """
-    if command.phase == "work":
-        task = read_row(context.store, _given(command.plan, "plan"), command.index)
-        return {"result": _row(code, code.work(context, inputs, task))}
-    if command.phase == "merge":
-        results = read_pages(context.store, _given(command.results, "results"))
-        return _finish(command, code, context, inputs, code.merge(context, inputs, results))
-    return _go_on(command, code, context, inputs, code.plan(context, inputs))
+    with blamed_on_inputs(inputs):
+        if command.phase == "work":
+            with blamed_on(command.plan):
+                task = read_row(context.store, _given(command.plan, "plan"), command.index)
+            return {"result": _row(code, code.work(context, inputs, task))}
+        if command.phase == "merge":
+            results = read_pages(context.store, _given(command.results, "results"))
+            return _finish(command, code, context, inputs, code.merge(context, inputs, results))
+        return _go_on(command, code, context, inputs, code.plan(context, inputs))
 
 
 def execute_here(command: ExecuteAttempt, code: StageCode, context: Context, inputs: Inputs) -> StageOutputs:

@@ -202,7 +202,12 @@ class Context:
         raise HandedBack
 
     def open_artifact(self, ref: ArtifactRef) -> Artifact:
-        return Artifact(ref=ref, manifest=read_manifest(self.store, ref.digest), store=self.store, cache=self.cache)
+        try:
+            manifest = read_manifest(self.store, ref.digest)
+        except (errors.NotFound, errors.Corrupt) as error:
+            error.context.setdefault("artifact", ref.digest)
+            raise
+        return Artifact(ref=ref, manifest=manifest, store=self.store, cache=self.cache)
 
 
 def outputs(
