@@ -168,7 +168,7 @@ _GENERATORS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any], Callable[[
     "torch": (
         lambda: _torch().get_rng_state(),
         lambda state: _torch().set_rng_state(state),
-        lambda: _torch().manual_seed(_torch().random.default_generator.initial_seed()),
+        lambda: _torch().seed(),
     ),
 }
 """Global generators by module: how to save the state, how to restore it, and how the module starts without one."""
