@@ -73,10 +73,17 @@ class Trainer:
         return self.averaged or self.model
 
     def run(
-        self, context: Context, *, checkpoint: Callable[[Trainer], object], every_s: float,
-        clock: Callable[[], float] = time.monotonic,
+        self, context: Context, *, checkpoint: Callable[[Trainer], object], hand_back: Callable[[Trainer], object],
+        every_s: float, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Train to the end and leave the best state in `model`; stop wherever an exception stops it.
+
+        Args:
+            context: Told of progress; asked whether to stop.
+            checkpoint: Called every `every_s`, to save the state while training goes on.
+            hand_back: Called when the attempt is asked to stop; it raises.
+            every_s: Seconds.
+            clock: Seconds, monotonic.
 
         Raises:
             StageFailed: The loss is no longer a finite number.
@@ -91,7 +98,11 @@ class Trainer:
                 self._say(context, loss)
             if self.counters.step % self.evaluate_every == 0 or self._is_over():
                 self._evaluate(context, loss)
-            if now - saved >= every_s and not self.counters.finished:
+            if self.counters.finished:
+                break
+            if context.stop_requested:
+                hand_back(self)
+            if now - saved >= every_s:
                 checkpoint(self)
                 saved = clock()
         self.model.load_state_dict(self.best)

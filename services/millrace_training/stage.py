@@ -14,7 +14,7 @@ from millrace.architectures.arguments import parse_arguments
 from millrace.architectures.registry import build, outline
 from millrace.contracts.events import StageOutputs
 from millrace.runtime.stage import Context, Inputs, Task, outputs
-from millrace_training.checkpoint import save_checkpoint
+from millrace_training.checkpoint import resume, storing_checkpoints
 from millrace_training.data import open_dataset
 from millrace_training.features import choose_task
 from millrace_training.loop import Trainer
@@ -44,13 +44,20 @@ def work(context: Context, config: TrainConfig, inputs: Inputs, task: Task) -> S
     problem.prime(model)
     model.to(device)
     torch.set_num_threads(worthwhile_threads(model, problem.objective, at_most=context.num_threads))
-    precision = choose_precision(config.precision, model, problem.objective, device=device)
+    earlier = context.resumed()
+    asked = earlier.meta.get("precision", config.precision) if earlier else config.precision
+    precision = choose_precision(asked, model, problem.objective, device=device)
     bf16 = precision.name == "bf16"
     trainer = Trainer(model, problem.objective, recipe, seed=context.seed, bf16=bf16, device=device)
+    resume(context, earlier, trainer)
     context.log.info("training_started", architecture=recipe.architecture, parameters=model.num_parameters(),
                      steps=trainer.total_steps, precision=precision.name)  # fmt: skip
     try:
-        trainer.run(context, checkpoint=lambda t: save_checkpoint(context, t), every_s=config.checkpoint_every_s)
+        with storing_checkpoints(context) as checkpoints:
+            trainer.run(
+                context, checkpoint=checkpoints.save, hand_back=checkpoints.hand_back, every_s=config.checkpoint_every_s
+            )
+            checkpoints.wait()
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise errors.ResourceExhausted(
             f"Memory ran out at batch size {recipe.batch_size} on {context.device}.",

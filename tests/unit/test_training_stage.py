@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,11 +23,11 @@ from millrace.contracts.schema import Column, DatasetSchema, SplitName
 from millrace.models.generator import load_generator
 from millrace.models.package import read_card, read_golden
 from millrace.models.predictor import load_predictor
-from millrace.runtime.stage import Context, local_context
+from millrace.runtime.stage import Artifact, Context, HandedBack, local_context
 from millrace.settings import Settings
 from millrace.store.connect import open_store
 from millrace_training import stage
-from millrace_training.checkpoint import load_checkpoint, save_checkpoint
+from millrace_training.checkpoint import Checkpoints, load_checkpoint
 from millrace_training.data import open_dataset
 from millrace_training.loop import Trainer
 from millrace_training.problem import prepare
@@ -201,21 +203,51 @@ def test_a_resumed_training_ends_bit_for_bit_as_an_uninterrupted_one(
 
     def die(running: Trainer) -> None:
         if running.counters.step == 29:  # in the middle of the third epoch
-            refs.append(save_checkpoint(context, running))
+            checkpoints.save(running)
+            checkpoints.wait()
             raise Killed
 
-    refs: list[ArtifactRef] = []
+    checkpoints = Checkpoints(context)
     whole, cut, resumed = trainer("whole"), trainer("cut"), trainer("resumed")
-    whole.run(context, checkpoint=lambda _: None, every_s=1e9)
+    whole.run(context, checkpoint=_never, hand_back=_never, every_s=1e9)
     with pytest.raises(Killed):
-        cut.run(context, checkpoint=die, every_s=0)
+        cut.run(context, checkpoint=die, hand_back=_never, every_s=0)
     torch.manual_seed(99)
-    load_checkpoint(context, refs[0], resumed)
-    resumed.run(context, checkpoint=lambda _: None, every_s=1e9)
+    load_checkpoint(_saved(context), resumed)
+    resumed.run(context, checkpoint=_never, hand_back=_never, every_s=1e9)
     assert resumed.metrics == whole.metrics
     assert resumed.counters.step == whole.counters.step == 48
     for name, value in whole.tensors().items():
         assert torch.equal(value, resumed.tensors()[name]), name
+
+
+def _never(trainer: Trainer) -> None:
+    raise AssertionError("nobody asked for it")
+
+
+def _saved(context: Context) -> Artifact:
+    ref = context.head.checkpoint()
+    assert ref is not None
+    return context.open_artifact(ref)
+
+
+def test_a_training_that_is_handed_back_goes_on_in_the_next_attempt(context: Context) -> None:
+    dataset = table(context)
+    whole = train(replace(context, workdir=_fresh(context, "whole")), dataset, epochs=3)
+    stop, lines = threading.Event(), list[tuple[str, Any]]()
+
+    def stop_soon(kind: str, payload: Mapping[str, Any]) -> None:
+        if kind == "metric" and payload["step"] == 19:
+            stop.set()
+
+    with pytest.raises(HandedBack):
+        train(replace(context, workdir=_fresh(context, "cut"), stop=stop, sink=stop_soon), dataset, epochs=3)
+    handed_back = _saved(context)
+    assert handed_back.meta["step"] == 19
+    log = cast(Any, SimpleNamespace(info=lambda event, **values: lines.append((event, values.get("step")))))
+    heir = replace(context, workdir=_fresh(context, "heir"), earlier=handed_back.ref, log=log)
+    assert train(heir, dataset, epochs=3).artifacts["model"].digest == whole.artifacts["model"].digest
+    assert ("training_resumed", 19) in lines
 
 
 def test_a_checkpoint_of_another_training_is_refused(context: Context) -> None:
@@ -226,9 +258,11 @@ def test_a_checkpoint_of_another_training_is_refused(context: Context) -> None:
         problem = prepare(dataset, "tabular_classification", recipe, _fresh(context, name), seed=0, device=CPU)
         model = build(recipe.architecture, {**recipe.arguments, **problem.bound})
         trainers.append(Trainer(model, problem.objective, recipe, seed=0, bf16=False, device=CPU))
-    ref = save_checkpoint(context, trainers[0])
+    checkpoints = Checkpoints(context)
+    checkpoints.save(trainers[0])
+    checkpoints.wait()
     with pytest.raises(errors.InvalidData, match="another training"):
-        load_checkpoint(context, ref, trainers[1])
+        load_checkpoint(_saved(context), trainers[1])
 
 
 def test_progress_and_curves_are_told(context: Context) -> None:
