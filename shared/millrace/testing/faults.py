@@ -65,6 +65,7 @@ class FaultPoint(Enum):
     BROKER_OUTAGE = (36, "The broker is away for a while; what it holds is durable.")
     DATABASE_OUTAGE = (37, "The database is away for a while.")
     STORE_OUTAGE = (38, "The store is away for a while.")
+    COMMAND_LOST = (39, "Commands are confirmed, and the broker loses them with its disk.")
 
     def __init__(self, number: int, caption: str) -> None:
         self.number = number

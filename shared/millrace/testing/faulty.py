@@ -69,7 +69,8 @@ class FaultyBus:
         self._faults = faults
 
     def send(self, commands: Sequence[ExecuteAttempt]) -> None:
-        self._put(commands, self._bus.send)
+        if not self._faults.strikes(FaultPoint.COMMAND_LOST):
+            self._put(commands, self._bus.send)
 
     def publish(self, events: Sequence[Event]) -> None:
         self._put(events, self._bus.publish)

@@ -79,7 +79,7 @@ def random_run(random: Random) -> Planned:
 def _stage(random: Random, number: int) -> GraphStage:
     behaviour: Behaviour = random.choices(
         ("works", "flaky", "broken", "hopeless", "late", "gate"), (80, 10, 2, 2, 2, 4)
-    )[0]  # type: ignore[assignment]  # mypy takes the choices for str
+    )[0]
     is_wide = random.random() < 0.2
     config = SimulatedConfig(
         num_tasks=random.randint(2, 6) if is_wide else 1,

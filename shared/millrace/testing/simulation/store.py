@@ -30,7 +30,7 @@ class MemoryStore:
         return self.put_bytes(data), len(data)
 
     def put_bytes(self, data: bytes) -> str:
-        digest = hashlib.sha256(data).hexdigest()
+        digest = digest_of(data)
         self._blobs[digest] = data
         self._touched[digest] = self._clock.now
         return digest
@@ -100,3 +100,7 @@ class MemoryStore:
 
     def check(self) -> None:
         """It is always there."""
+
+
+def digest_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -14,7 +14,9 @@ OFTEN_WHOLE, SELDOM_WHOLE = 0.05, 0.002
 MOST_STRIKES = 30
 """Of one world: more would make a task's losses the ordinary case."""
 
-_WHOLE_FROM = FaultPoint.CONDUCTOR_KILLED.number
+_WHOLE = frozenset(
+    p for p in FaultPoint if FaultPoint.CONDUCTOR_KILLED.number <= p.number <= FaultPoint.STORE_OUTAGE.number
+) - {FaultPoint.CHILD_KILLED}
 
 _AWAY = {
     FaultPoint.DATABASE_OUTAGE: (FaultPoint.DATABASE_REFUSED, FaultPoint.DATABASE_READ_FAILED),
@@ -45,7 +47,7 @@ class Striking:
             return True
         if now >= self._until or self.num_struck >= MOST_STRIKES:
             return False
-        often, seldom = (OFTEN_WHOLE, SELDOM_WHOLE) if point.number >= _WHOLE_FROM else (OFTEN, SELDOM)
+        often, seldom = (OFTEN_WHOLE, SELDOM_WHOLE) if point in _WHOLE else (OFTEN, SELDOM)
         if self._random.random() >= (often if point is self._focus else seldom):
             return False
         self.num_struck += 1
