@@ -12,15 +12,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from minio.commonconfig import ENABLED
+from minio.versioningconfig import VersioningConfig
 from pydantic import SecretStr
 
 from millrace import errors
 from millrace.contracts.artifacts import Ref
 from millrace.settings import Settings
+from millrace.store import s3_sweeping
 from millrace.store.connect import open_store
+from millrace.store.keys import blob_key, condemned_key
 from millrace.store.s3 import S3Store
 from millrace.store.s3_endpoint import Endpoint, endpoint
-from millrace.store.s3_objects import open_object, put_if
+from millrace.store.s3_objects import open_object, put_if, upload_bytes
 from servers.process import free_ports
 from servers.proxy import Proxy, proxy
 from servers.radosgw import RadosGW
@@ -244,3 +248,69 @@ def test_a_malformed_url_is_refused_without_repeating_it(tmp_path: Path, url: st
     with pytest.raises(errors.InvalidInput, match="MILLRACE_STORE_URL") as caught:
         open_store(Settings(home=tmp_path, store_url=url))
     assert "hunter2" not in str(caught.value)
+
+
+# --- collecting garbage ------------------------------------------------------------------------------------------------
+
+
+def test_uploads_in_parts_that_nobody_completed_are_cleared(s3_settings: Settings, where: Endpoint) -> None:
+    store = open_store(s3_settings)
+    for key in ("t/default/cas/sha256/aa/bb/x", "t/other/cas/sha256/aa/bb/x"):
+        where.client._create_multipart_upload(where.bucket, key, {})
+    assert store.clear_leftovers(untouched_since=store.clock() - 60) == 0
+    assert store.clear_leftovers(untouched_since=store.clock() + 60) == 1
+    left = where.client._list_multipart_uploads(where.bucket).uploads
+    assert [upload.object_name for upload in left] == ["t/other/cas/sha256/aa/bb/x"]
+
+
+def test_in_a_bucket_with_versions_all_of_an_old_blob_go(s3_settings: Settings, where: Endpoint) -> None:
+    where.client.set_bucket_versioning(where.bucket, VersioningConfig(ENABLED))
+    store = open_store(s3_settings.model_copy(update={"gc_grace_s": 1e-6}))
+    digest = store.put_bytes(b"twice")
+    time.sleep(1.1)
+    store.put_bytes(b"twice")
+    key = f"t/default/cas/sha256/{digest[:2]}/{digest[2:4]}/{digest}"
+    assert len(_versions(where, key)) == 2
+    assert store.delete_blobs([digest], untouched_since=store.clock() - 60) == []
+    assert store.delete_blobs([digest], untouched_since=store.clock() + 60) == [digest]
+    assert _versions(where, key) == []
+
+
+def _versions(where: Endpoint, key: str) -> list[str]:
+    found = where.client.list_objects(where.bucket, prefix=key, recursive=True, include_version=True)
+    return [str(item.version_id) for item in found]
+
+
+def test_a_writer_waits_for_a_collector_that_has_condemned_what_it_stores(
+    s3_settings: Settings, where: Endpoint
+) -> None:
+    # The collector looked at the old blob, and its deletion arrives after the writer's upload.
+    store = open_store(s3_settings.model_copy(update={"gc_grace_s": 1e-6}))
+    digest = store.put_bytes(b"condemned")
+    condemned, key = condemned_key("default"), blob_key("default", digest)
+    upload_bytes(where, condemned, digest.encode())
+    time.sleep(1.1)
+
+    def delete_late() -> None:
+        time.sleep(0.5)
+        where.client.remove_object(where.bucket, key)
+        where.client.remove_object(where.bucket, condemned)
+
+    collector = threading.Thread(target=delete_late)
+    collector.start()
+    store.put_bytes(b"condemned")
+    collector.join()
+    assert store.get_bytes(digest) == b"condemned"
+
+
+def test_a_collector_that_died_delays_a_writer_for_a_bounded_time(
+    s3_settings: Settings, where: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_sweeping, "PARDON_S", 0.5)
+    store = open_store(s3_settings.model_copy(update={"gc_grace_s": 1e-6}))
+    digest = store.put_bytes(b"condemned")
+    upload_bytes(where, condemned_key("default"), digest.encode())
+    time.sleep(1.1)
+    started = time.monotonic()
+    store.put_bytes(b"condemned")
+    assert 0.4 < time.monotonic() - started < 5
