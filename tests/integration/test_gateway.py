@@ -355,3 +355,29 @@ def test_a_stop_ends_open_streams_and_withdraws_the_announcement(tmp_path: Path)
         assert next(messages(answer))["retry"] == "1000"
     assert not (tmp_path / "run" / "gateway.json").exists()
     http.close()
+
+
+def test_a_limit_is_set_listed_and_dropped_by_its_key(http: httpx.Client) -> None:
+    key = "/v1/limits/gpu%3A0%2Fhost"
+    assert http.put(key, json={"max": 0}).json() == {
+        "key": "gpu:0/host", "max": 0, "ruled": True, "held": 0, "waiting": 0,
+    }  # fmt: skip
+    assert [view["key"] for view in http.get("/v1/limits").json()] == ["gpu:0/host"]
+    assert http.delete(key).json()["max"] is None
+    assert http.delete(key).json() == http.delete(key).json()
+    assert http.get("/v1/limits").json() == []
+
+
+def test_a_limit_that_cannot_be_is_refused_by_its_field(http: httpx.Client) -> None:
+    problem(http.put("/v1/limits/gpu:0", json={"max": -1}), 422, "max")
+    problem(http.put("/v1/limits/gpu:0", json={}), 422, "max")
+    problem(http.put("/v1/limits/-x", json={"max": 1}), 422, "key")
+
+
+def test_queues_name_the_places_of_every_class(http: httpx.Client, source: dict[str, Any], line: Line) -> None:
+    run_id = submit(http, source)["run_id"]
+    line.start(run_id, "clean")
+    queues = {(q["service"], q["resource_class"]): q for q in http.get("/v1/queues").json()["queues"]}
+    assert queues["cleaning", "cpu"]["slots"] == 8
+    assert queues["cleaning", "cpu"]["dispatched"] + queues["cleaning", "cpu"]["running"] >= 1
+    http.post(f"/v1/runs/{run_id}/cancel")

@@ -157,6 +157,8 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         (["runs", "--status", "asleep"], "asleep"),
         (["runs", "--label", "team"], "NAME=VALUE"),
         (["endpoints", "stop"], "Which endpoint?"),
+        (["limits", "set", "gpu:0"], "how many"),
+        (["limits", "set", "gpu:0", "many"], "0 to 100000 or none"),
         (["predict", "e"], "No row was given"),
         (["predict", "e", "--row", "{"], "Not valid JSON"),
         (["predict", "e", "--row", "[1]"], "a JSON object"),

@@ -65,7 +65,8 @@ def read_row(store: Store, ref: ArtifactRef, index: int) -> dict[str, Any]:
         raise errors.InvalidData(f"Artifact {ref.digest[:12]} has {num_rows} rows; there is no row {index}.")
     path = _page_path(index // page_rows)
     digest = next(entry.digest for entry in manifest.files if entry.path == path)
-    return next(islice(_decode(store.get_bytes(digest)), index % page_rows, None))
+    line = store.get_bytes(digest).splitlines()[index % page_rows]  # the other rows are left as they are
+    return next(_decode(line))
 
 
 def count_rows(store: Store, ref: ArtifactRef) -> int:
