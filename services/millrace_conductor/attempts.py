@@ -111,8 +111,8 @@ def _failed(run: RunState, error: ErrorInfo, task: TaskState, now: float) -> Dec
 
 
 def _undeliverable(run: RunState, event: AttemptUndeliverable, task: TaskState | None, now: float) -> Decision:
-    is_open = task is not None and task.status in ("dispatched", "running")
-    if task is None or not is_open or run.status in FINAL_RUN or event.holder.fence != task.fence:
+    # A command that is worked on comes again with each lost connection, until the broker gives up on it: no harm is done.
+    if task is None or task.status != "dispatched" or run.status in FINAL_RUN or event.holder.fence != task.fence:
         return Decision(run)
     error = ErrorInfo(
         code="undeliverable",

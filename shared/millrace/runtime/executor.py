@@ -4,35 +4,28 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from pydantic import ValidationError
 
 from millrace import errors
-from millrace.bus import Bus
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import AttemptStarted, AttemptSucceeded, AttemptUndeliverable, AttemptYielded, Holder
 from millrace.contracts.ids import DEFAULT_TENANT
-from millrace.contracts.stages import FUNCTION_KIND, installed_kinds
-from millrace.contracts.views import SignalView
+from millrace.contracts.stages import FUNCTION_KIND
 from millrace.runtime import metrics
 from millrace.runtime.announcer import Announcer, Starts, failed, outcome_name, subject, succeeded
 from millrace.runtime.attempt import Attempt, Ending, StopReason
-from millrace.runtime.child import settings_values
+from millrace.runtime.children import Children
 from millrace.runtime.heads import Left, TaskHead, head_name, is_whole
-from millrace.runtime.holdings import Held, Holdings
-from millrace.runtime.launched import Launched
-from millrace.runtime.launcher import Launcher
+from millrace.runtime.holdings import Held
 from millrace.runtime.workdirs import Workdir
 from millrace.settings import Settings
 from millrace.store import Store
-from millrace.store.connect import adapter_modules
 
 log = structlog.get_logger()
 
@@ -53,31 +46,24 @@ class Executor:
         settings: Settings,
         *,
         worker_id: str,
-        resource_class: str,
-        num_threads: int,
-        bus: Bus,
         announcer: Announcer,
+        children: Children,
         store_of: StoreOf,
-        launcher: Launcher,
         workdir: Workdir,
         digests: Mapping[str, str],
         beat: Callable[[], None],
     ) -> None:
         """`beat` has the worker say at once that it lives, and whom it holds; `digests` are of stage code, by kind."""
         self._settings = settings
-        self._settings_values = settings_values(settings)
         self._worker_id = worker_id
-        self._resource_class = resource_class
-        self._num_threads = num_threads
-        self._bus = bus
         self._announcer = announcer
         self._starts = Starts(announcer)
         self._store_of = store_of
-        self._launcher = launcher
+        self._children = children
         self._workdir = workdir
         self._digests = digests
         self._beat = beat
-        self._holdings = Holdings()
+        self._holdings = children.holdings
         self._is_draining = False
 
     # --- one delivery, in its slot's thread
@@ -105,6 +91,7 @@ class Executor:
             lost = errors.WorkerLost(f"Worker {self._worker_id} failed: {type(error).__name__}: {error}.")
             is_settled = self._announcer.announce(command, failed(command, holder, Ending(error=lost), None))
         finally:
+            held.cancel_timers()
             if is_settled and held.is_noted:
                 self._workdir.forget(holder)
             self._holdings.end(held, is_settled=is_settled)
@@ -160,47 +147,16 @@ class Executor:
                 return self._drop(command)
             except errors.MillraceError as error:
                 return self._announcer.announce(command, failed(command, holder, Ending(error=error), None))
+        if command.soft_timeout_s is not None:
+            held.after(command.soft_timeout_s, lambda: self._ask_back(held, SOFT_LIMIT))
         with metrics.busy(command.kind):
-            attempt, ending = self._run(command, body, held, left.checkpoint)
+            attempt, ending = self._children.run(command, body, held, left.checkpoint)
         held.end_start()
         metrics.count_attempt(command.kind, outcome_name(ending), ending.duration_s)
         try:
             return self._conclude(command, held, attempt, ending)
         finally:
             attempt.log.remove()
-
-    def _run(
-        self, command: ExecuteAttempt, body: Mapping[str, Any], held: Held, checkpoint: ArtifactRef | None
-    ) -> tuple[Attempt, Ending]:
-        launched, modules = self._launch(command)
-        directory = self._workdir.path / held.holder.nonce
-        attempt = Attempt(
-            command, launched, log_path=directory.with_suffix(".log"), emit=lambda k, p: self._emit(command, k, p)
-        )
-        try:
-            stop, asked = self._holdings.attach(held, attempt)
-            if stop is not None:
-                attempt.stop(stop)
-            elif asked:
-                attempt.ask(asked)
-            if command.soft_timeout_s is not None:
-                held.after(command.soft_timeout_s, lambda: self._ask_back(held, SOFT_LIMIT))
-            request = {
-                "command": body,
-                "nonce": held.holder.nonce,
-                "checkpoint": checkpoint.model_dump(mode="json") if checkpoint else None,
-                "settings": self._settings_values,
-                "workdir": str(directory),
-                "device": self._device,
-                "num_threads": max(self._num_threads, min(int(command.cpu), os.cpu_count() or 1)),
-            }
-            return attempt, attempt.run(request)
-        finally:
-            held.cancel_timers()
-            attempt.close()
-            self._launcher.keep_warm(modules)
-            if directory.exists():  # the child removes it, unless it was killed
-                shutil.rmtree(directory, ignore_errors=True)
 
     def _conclude(self, command: ExecuteAttempt, held: Held, attempt: Attempt, ending: Ending) -> bool:
         """Announce how it ended. A cancelled or stale attempt ends without a word: the task has gone on without it."""
@@ -215,7 +171,7 @@ class Executor:
         if name != "succeeded":
             return self._announcer.announce(command, failed(command, held.holder, ending, logs))
         ended = succeeded(
-            command, held.holder, ending, logs, device=self._device, code_digest=self._digest(command)
+            command, held.holder, ending, logs, device=self._children.device, code_digest=self._digest(command)
         )  # fmt: skip
         try:
             if ending.duration_s > self._settings.lease_s:
@@ -241,18 +197,11 @@ class Executor:
 
     def _started(self, command: ExecuteAttempt, held: Held) -> AttemptStarted:
         return AttemptStarted(
-            **subject(command, held.holder), asks=held.asks, device=self._device, code_digest=self._digest(command)
+            **subject(command, held.holder),
+            asks=held.asks,
+            device=self._children.device,
+            code_digest=self._digest(command),
         )
-
-    def _launch(self, command: ExecuteAttempt) -> tuple[Launched, Sequence[str]]:
-        """A GPU attempt gets a fresh process, as CUDA does not survive a fork; so does one with its own environment."""
-        if self._resource_class == "gpu" or command.env:
-            return self._launcher.launch_fresh(command.env), ()
-        kind = installed_kinds().get(command.kind)
-        modules = (*kind.preload, kind.module) if kind is not None and command.kind != FUNCTION_KIND else ()
-        modules = (*adapter_modules(self._settings.store), *modules)
-        reuse = self._settings.reuse and command.kind != FUNCTION_KIND
-        return self._launcher.launch_warm(modules, tenant=command.tenant, reuse=reuse), modules
 
     def _keep_log(self, command: ExecuteAttempt, attempt: Attempt) -> ArtifactRef | None:
         try:
@@ -293,7 +242,8 @@ class Executor:
         """Ask attempts to save what they have and stop; kill those that have not in `grace_s`. They are handed back."""
         for order in orders:
             for held in self._holdings.named([order]):
-                if not held.asked:
+                if not held.is_wanted:
+                    held.is_wanted = True
                     self._ask_back(held, str(order.get("reason") or "asked"))
                     held.after(self._settings.grace_s, lambda held=held: self._kill(held, "yielded"))  # type: ignore[misc]
 
@@ -330,10 +280,6 @@ class Executor:
 
     # --- the rest
 
-    @property
-    def _device(self) -> str:
-        return "cuda:0" if self._resource_class == "gpu" else "cpu"
-
     def _digest(self, command: ExecuteAttempt) -> str:
         return self._digests.get(FUNCTION_KIND if command.function else command.kind, "")
 
@@ -352,14 +298,6 @@ class Executor:
         attempt = self._holdings.mark(held, asked=reason)
         if attempt is not None:
             attempt.ask(reason)
-
-    def _emit(self, command: ExecuteAttempt, kind: str, payload: Mapping[str, Any]) -> None:
-        signal = {
-            "run_id": command.run_id, "stage": command.stage, "attempt_id": command.attempt_id, "kind": kind,
-            "time": datetime.now(UTC), "payload": dict(payload),
-        }  # fmt: skip
-        view = SignalView.model_validate(signal)
-        self._bus.signal(f"attempt.{command.run_id}.{kind}", view.model_dump(mode="json"))
 
 
 def _timed_out(command: ExecuteAttempt) -> errors.TimedOut:

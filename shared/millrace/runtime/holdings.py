@@ -29,6 +29,7 @@ class Held:
         attempt: Its child's supervision, once there is a child.
         stop: Why its child is to be killed, or was.
         asked: Why it was asked to hand its task back; empty: it was not.
+        is_wanted: The conductor wants it back, and a grace runs.
         is_noted: It is recorded in the worker's directory.
         start: Its `attempt.started`, if that was not said at once.
         timers: What is to happen to it later.
@@ -42,6 +43,7 @@ class Held:
     attempt: Attempt | None = None
     stop: StopReason | None = None
     asked: str = ""
+    is_wanted: bool = False
     is_noted: bool = False
     start: Start | None = None
     timers: list[threading.Timer] = field(default_factory=list)
@@ -89,7 +91,7 @@ class Holdings:
         """
         anyone = (holder.attempt_id, holder.fence, None)
         with self._lock:
-            if anyone in self._stopped or (redelivered and anyone in self._settled):
+            if anyone in self._stopped or anyone in self._settled:
                 return None
             twin = self._by_attempt.get(anyone)
             if twin is not None:

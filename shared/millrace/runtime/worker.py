@@ -20,10 +20,12 @@ from millrace.contracts.graph import FUNCTIONS_SERVICE
 from millrace.contracts.ids import new_id
 from millrace.contracts.stages import installed_kinds
 from millrace.runtime.announcer import Announcer
+from millrace.runtime.children import Children
 from millrace.runtime.consumption import Consumption
 from millrace.runtime.devices import WorkerProcess, worker_plan
 from millrace.runtime.digests import code_digests
 from millrace.runtime.executor import Executor
+from millrace.runtime.holdings import Holdings
 from millrace.runtime.launcher import Launcher
 from millrace.runtime.signals import on_stop_signal
 from millrace.runtime.workdirs import Record, bury_dead, own_workdir
@@ -85,9 +87,12 @@ class Worker:
 
         with own_workdir(settings.home, self.id) as workdir:
             announcer = Announcer(self._bus, self.id)
+            children = Children(
+                settings, resource_class=process.resource_class, num_threads=num_threads, bus=self._bus,
+                launcher=launcher, holdings=Holdings(), workdir=workdir.path,
+            )  # fmt: skip
             executor = Executor(
-                settings, worker_id=self.id, resource_class=process.resource_class, num_threads=num_threads,
-                bus=self._bus, announcer=announcer, store_of=store_of, launcher=launcher, workdir=workdir,
+                settings, worker_id=self.id, announcer=announcer, children=children, store_of=store_of, workdir=workdir,
                 digests=self._digests, beat=self._announce.set,
             )  # fmt: skip
             consumption = Consumption(
