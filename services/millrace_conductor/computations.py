@@ -19,6 +19,7 @@ from millrace_conductor.handlers import apply
 from millrace_conductor.inputs import inputs_of
 from millrace_conductor.keys import base_of, code_name
 from millrace_conductor.lifecycle import graph_stage
+from millrace_conductor.uses import read_by
 from millrace_conductor.verifying import Verifier, named_in
 
 CHUNK = 1000
@@ -162,6 +163,9 @@ def _answer(look: _Look, task: TaskState, answer: Answer) -> None:
     if run.status != "running":  # an answer before this one ended it, by a gate that did not pass
         return
     look.count(task, "hits")
+    if task.key.phase == "plan":
+        spec = graph_stage(run.graph, task.key.stage)
+        folding.uses.update(read_by(run, spec, inputs_of(folding.tx, run, spec)))
     look.sources[_phase(task.key)] = answer.run_id
     apply(folding, run, answered(run, task, answer.fields, folding.now), task=task)
     folding.outcome.has_more = True  # what follows from it can be looked up at once

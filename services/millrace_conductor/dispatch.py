@@ -29,6 +29,7 @@ from millrace_conductor.handlers import apply
 from millrace_conductor.inputs import inputs_of
 from millrace_conductor.lifecycle import fail_stage, graph_stage, with_stage
 from millrace_conductor.shares import Claim, divide, let_in
+from millrace_conductor.uses import read_by
 
 log = structlog.get_logger()
 
@@ -199,6 +200,8 @@ def _dispatch_one(
     stage = run.stages[task.key.stage]
     folding.save_task(sent)
     folding.save_run(with_stage(run, replace(stage, attempts=stage.attempts + 1)))
+    if task.key.phase == "plan":
+        folding.uses.update(read_by(run, graph_stage(run.graph, command.stage), command.inputs))
     folding.send("command", command)
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from millrace.contracts.base import Contract
 from millrace.contracts.events import Event, make_event
 from millrace.contracts.ids import new_id
-from millrace.ledger import admissions, cache, journal, pausing, queues, runs, tasks
+from millrace.ledger import admissions, cache, journal, lineage, pausing, queues, runs, tasks
 from millrace.ledger.database import Transaction
+from millrace.ledger.lineage import ArtifactUse
 from millrace.ledger.queues import OutboxKind, Outgoing
 from millrace.ledger.state import RunState, TaskKey, TaskState, TaskStatus
 from millrace_conductor.effects import ReviveTasks, Stop, Yield
@@ -61,6 +62,7 @@ class Folding:
         self.touched: set[tuple[str, str]] = set()
         self.admitting: set[tuple[str, str]] = set()
         self.computed = Computed()
+        self.uses: set[ArtifactUse] = set()
         self._as_read: dict[str, RunState] = {}
         self._tasks: dict[TaskKey, TaskState] = {}
         self._unsaved: dict[TaskKey, TaskState] = {}
@@ -193,6 +195,7 @@ class Folding:
         as_they_are = ((before, replace(self.runs[i], seq=self._seqs[i])) for i, before in self._as_read.items())
         runs.save_runs(self.tx, as_they_are)
         journal.append_numbered(self.tx, self._events)
+        lineage.put_uses(self.tx, self.uses)
         self.outcome.has_more |= settle(self.tx, self.computed, conductor=self.conductor, now=self.now) > 0
         if self._messages:
             self.outcome.rows.append(Outgoing(new_id("out"), self._messages))

@@ -48,6 +48,7 @@ from millrace_conductor.folding import Folding
 from millrace_conductor.keys import is_cacheable
 from millrace_conductor.lifecycle import graph_stage
 from millrace_conductor.machine import advance
+from millrace_conductor.uses import newly_made
 
 log = structlog.get_logger()
 
@@ -102,6 +103,7 @@ def apply(folding: Folding, run: RunState, decision: Decision, *, task: TaskStat
     if decision.task is not None and decision.task != task:
         folding.save_task(decision.task)
     folding.save_run(decision.run)
+    folding.uses.update(newly_made(run, decision.run))
     for effect in decision.effects:
         _carry_out(folding, run.run_id, effect)
     if decision.run.status in FINAL_RUN and run.status not in FINAL_RUN:

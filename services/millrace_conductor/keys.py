@@ -65,13 +65,6 @@ def code_name(spec: GraphStage) -> tuple[str, str]:
     return spec.service, FUNCTION_KIND if spec.function is not None else spec.kind
 
 
-def differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """(field, its value before, its value now) of what differs; empty where there was no such field."""
-    for field in sorted(before.keys() | now.keys()):
-        if before.get(field) != now.get(field):
-            yield field, before.get(field, ""), now.get(field, "")
-
-
 def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
     """Values of a configuration by dotted path, as canonical JSON; an empty object or list is a value."""
     if isinstance(value, Mapping) and value:

@@ -1,6 +1,8 @@
-"""Whether answers of a stage may be kept at all, as far as that is known without looking at workers."""
+"""Whether answers of a stage may be kept at all, and how two cache keys differ."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
 
 from millrace.contracts.events import CacheUse
 from millrace.contracts.pipelines import GraphStage
@@ -26,3 +28,10 @@ def why_never(mode: CacheUse, stage: GraphStage, kind: StageKind | None) -> str:
     if kind is None:
         return f"kind {stage.kind!r} is not installed where the conductor runs"
     return "" if kind.cacheable else f"kind {stage.kind!r} looks at the world outside"
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    """(field, its value before, its value now) of what differs; empty where there was no such field."""
+    for field in sorted(before.keys() | now.keys()):
+        if before.get(field) != now.get(field):
+            yield field, before.get(field, ""), now.get(field, "")

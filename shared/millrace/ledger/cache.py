@@ -60,7 +60,7 @@ class Use(NamedTuple):
 
 
 def undecided_tasks(tx: Transaction, service: str, resource_class: str, *, limit: int) -> list[TaskState]:
-    """Tasks to look up, most urgent first, of runs that are not paused; they and their runs are locked, those of others passed over."""
+    """Tasks to look up, most urgent first, of runs that are not paused; locked with their runs, unless others hold those."""
     columns = ", ".join(f"t.{c}" for c in COLUMNS.split(", "))
     lock = f"{tx.lock} OF r, t SKIP LOCKED" if tx.lock else ""
     rows = tx.rows(
