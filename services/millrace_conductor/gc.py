@@ -90,11 +90,11 @@ def main(argv: Sequence[str]) -> int:
 
 def told(report: Report, *, is_dry: bool = False) -> str:
     """A report for people."""
-    verb = "would be" if is_dry else "were"
+    verb = "would be" if is_dry else "was"
     rows = ", ".join(f"{num} {name.replace('_', ' ')}" for name, num in report.trimmed.items() if num) or "nothing"
     lines = [
         f"From the ledger {verb} removed: {rows}.",
-        f"Garbage that {verb} removed: {report.removed[0]:,} blobs, {_size(report.removed[1])};"
+        f"Garbage {verb} removed: {report.removed[0]:,} blobs, {_size(report.removed[1])};"
         f" {report.heads} heads of ended tasks, {report.leftovers} unfinished uploads.",
     ]
     lines += [
