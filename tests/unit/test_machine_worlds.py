@@ -83,6 +83,12 @@ class World:
             self.run = replace(self.run, status="queued")  # as the ledger does where it accepts one
         task = self.tasks.get(key_of(event)) if isinstance(event, AttemptEvent) else None
         decision = advance(self.run, event, task=task, now=self.now)
+        if task is not None and decision.task is not None and isinstance(event, AttemptEvent):
+            assert event.holder.fence == task.fence, "a stale attempt was believed"
+            assert task.nonce in ("", event.holder.nonce), "somebody else than the holder was believed"
+        if self.run.status == decision.run.status == "paused":
+            begun = [s.name for s in decision.run.stages.values() if s.started_at != self.run.stages[s.name].started_at]
+            assert begun == [], "a stage began in a paused run"
         self.run = decision.run
         if decision.task is not None:
             self.tasks[decision.task.key] = decision.task
