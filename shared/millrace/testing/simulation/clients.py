@@ -44,12 +44,17 @@ class Submitted:
 
 @dataclass(slots=True)
 class Clients:
-    """All of them, behind one gateway that never dies; what dies behind it they notice as errors."""
+    """All of them, behind one gateway that never dies; what dies behind it they notice as errors.
+
+    Attributes:
+        num_open: How many have not done yet what they will do.
+    """
 
     ledger: Ledger
     bus: Bus
     random: Random
     submitted: list[Submitted] = field(default_factory=list)
+    num_open: int = 0
 
     def submit(self, planned: Planned) -> Steps:
         """Submit a run, perhaps twice, and perhaps wish for something else afterwards."""
@@ -68,6 +73,7 @@ class Clients:
             yield from self._pause(run)
         if wish < 0.05 or wish > 0.9:
             yield from self._retry(run)
+        self.num_open -= 1
 
     def _cancel(self, run: Submitted) -> Steps:
         run.ends.add("cancelled")

@@ -90,7 +90,7 @@ class World:
         )
         queues = self.broker.queues.values()
         is_said = all(not q.ready and not q.num_unacknowledged for q in queues)
-        return is_said and waits == [(0,)] and all(run.is_accepted for run in self.clients.submitted)
+        return is_said and waits == [(0,)] and not self.clients.num_open
 
     # --- starting
 
@@ -154,6 +154,7 @@ class World:
         faults = Faults(lambda point: point not in _CRASHES and self.striking(point), die, self._later)
         bus = FaultyBus(MemoryBus(self.broker, process), faults)
         clients = Clients(Ledger(FaultyDatabase(self.database, faults)), bus, self.random)
+        clients.num_open = num_runs
         for _ in range(num_runs):
             planned = random_run(self.random)
             delay_s = self.random.uniform(0.0, SUBMIT_WITHIN_S)
