@@ -11,7 +11,18 @@ from fastapi.openapi.utils import get_openapi
 from millrace.contracts.base import Contract
 from millrace.contracts.views import GenerateRequest, PredictRequest, SignalView
 from millrace_gateway import problems
-from millrace_gateway.routes import artifacts, catalog, endpoints, events, flow, health, pipelines, runs, wishes
+from millrace_gateway.routes import (
+    artifacts,
+    catalog,
+    endpoints,
+    events,
+    flow,
+    health,
+    pipelines,
+    provenance,
+    runs,
+    wishes,
+)
 
 UNROUTED: tuple[type[Contract], ...] = (PredictRequest, GenerateRequest, SignalView)
 """Models that no route's signature names: bodies that are passed on undecoded, and what the event stream carries."""
@@ -27,7 +38,7 @@ def create_api() -> FastAPI:
         docs_url=None,  # its page loads scripts from a CDN
         separate_input_output_schemas=False,
     )
-    for module in (runs, wishes, events, artifacts, endpoints, pipelines, flow, catalog, health):
+    for module in (runs, wishes, provenance, events, artifacts, endpoints, pipelines, flow, catalog, health):
         api.include_router(module.router)
     problems.install(api)
     api.openapi = lambda: _openapi(api)  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

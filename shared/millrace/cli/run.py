@@ -41,6 +41,10 @@ param_option = click.option("--param", "params", multiple=True, metavar="NAME=VA
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of everything random in the run.")
 @click.option("--key", default="", help="Idempotency key: the same key starts one run, however often it is given.")
 @click.option(
+    "--no-cache", "cache", flag_value="off", default=None, help="Neither take answers from the cache nor keep any."
+)
+@click.option("--refresh", "cache", flag_value="refresh", help="Compute all anew, and keep the answers.")
+@click.option(
     "--save",
     type=click.Path(path_type=Path, file_okay=False),
     help="A directory to download what the stages made into.",
@@ -51,7 +55,7 @@ param_option = click.option("--param", "params", multiple=True, metavar="NAME=VA
 @json_option
 def run(
     pipeline: Path, data: tuple[str, ...], params: tuple[str, ...], labels: tuple[str, ...], priority: int, seed: int,
-    key: str, save: Path | None, follow: bool, as_json: bool,
+    key: str, cache: Any, save: Path | None, follow: bool, as_json: bool,
 ) -> int:  # fmt: skip
     """Run a pipeline file and follow it: stages live, then its reports, endpoint and a sample request.
 
@@ -69,6 +73,7 @@ def run(
             priority=priority,
             seed=seed,
             idempotency_key=key,
+            cache=cache or "use",
         )
         if not follow:
             _say_detached(started, client, as_json=as_json)

@@ -25,8 +25,10 @@ from millrace.client.locator import Locator
 from millrace.client.pipelines import Pipeline
 from millrace.client.submission import Data, Preparer, Submission, Submittable
 from millrace.contracts.artifacts import ArtifactRef, Manifest
+from millrace.contracts.events import CacheUse
 from millrace.contracts.flow import LimitView, QueuesView
 from millrace.contracts.pipelines import Graph, RunStatus
+from millrace.contracts.provenance import LineageView
 from millrace.contracts.triggers import ApplyPipeline, PipelineView, TriggerView
 from millrace.contracts.views import DeadLetterView, EndpointView, KindView, ModelView, PlanRequest, RunPage, SubmitRun
 
@@ -52,9 +54,12 @@ class AsyncClient:
         priority: int = 0,
         idempotency_key: str = "",
         seed: int = 0,
+        cache: CacheUse = "use",
     ) -> AsyncRun:
         """As `Client.submit`."""
-        return (await self.submit_many([Submission(what, data, params, labels, priority, idempotency_key, seed)]))[0]
+        return (
+            await self.submit_many([Submission(what, data, params, labels, priority, idempotency_key, seed, cache)])
+        )[0]
 
     async def submit_many(self, submissions: Sequence[Submission]) -> list[AsyncRun]:
         """As `Client.submit_many`."""
@@ -119,6 +124,10 @@ class AsyncClient:
     async def artifact(self, digest: str) -> Manifest:
         """Return an artifact's manifest. Raises NotFound."""
         return await self._session.send(calls.get_artifact(digest))
+
+    async def lineage(self, asked: str, *, forward: bool = False) -> LineageView:
+        """As `Client.lineage`."""
+        return await self._session.send(calls.get_lineage(asked, forward=forward))
 
     async def download(self, artifact: ArtifactRef, directory: str | os.PathLike[str]) -> Path:
         """As `Client.download`."""

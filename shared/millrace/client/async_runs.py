@@ -17,7 +17,9 @@ from millrace.client.runs import WAIT_S, still_running
 from millrace.client.sse import Follower
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.events import CacheUse
+from millrace.contracts.ids import new_run_id
 from millrace.contracts.pipelines import RunStatus
+from millrace.contracts.provenance import CacheView, ComparisonView
 from millrace.contracts.views import (
     TERMINAL_STATUSES,
     EndpointView,
@@ -131,6 +133,18 @@ class AsyncRun:
         """As `Run.rerun`."""
         body = rerun_request(params, labels, priority, seed, cache, idempotency_key)
         return AsyncRun(self._session, await self._session.send(calls.rerun_run(self.id, body)))
+
+    async def explain(self, stage: str) -> CacheView:
+        """As `Run.explain`."""
+        return await self._session.send(calls.explain_stage(self.id, stage))
+
+    async def replay(self) -> AsyncRun:
+        """As `Run.replay`."""
+        return AsyncRun(self._session, await self._session.send(calls.replay_run(self.id, replay=new_run_id())))
+
+    async def compare(self, other: str) -> ComparisonView:
+        """As `Run.compare`."""
+        return await self._session.send(calls.compare_runs(self.id, other))
 
     async def events(self, *, after: int = 0) -> list[EventView]:
         """As `Run.events`."""

@@ -14,6 +14,7 @@ from millrace.contracts.artifacts import ArtifactRef, ArtifactType, Manifest
 from millrace.contracts.base import Contract, canonical_json
 from millrace.contracts.flow import LimitView, QueuesView, SetLimit
 from millrace.contracts.pipelines import Graph
+from millrace.contracts.provenance import CacheView, ComparisonView, LineageView
 from millrace.contracts.triggers import ApplyPipeline, PipelineView, TriggerView
 from millrace.contracts.views import (
     DeadLetterView,
@@ -100,6 +101,24 @@ def rerun_run(run_id: str, body: RerunRun) -> Call[RunView]:
 def list_dead_letters(*, run_id: str, limit: int) -> Call[list[DeadLetterView]]:
     query = {"limit": str(limit)} | ({"run_id": run_id} if run_id else {})
     return Call("GET", "/v1/dead-letters", _list(DeadLetterView), query=query)
+
+
+def explain_stage(run_id: str, stage: str) -> Call[CacheView]:
+    return Call("GET", f"/v1/runs/{_part(run_id)}/stages/{_part(stage)}/cache", _model(CacheView))
+
+
+def get_lineage(asked: str, *, forward: bool) -> Call[LineageView]:
+    query = {"forward": "true"} if forward else {}
+    return Call("GET", f"/v1/lineage/{_part(asked)}", _model(LineageView), query=query)
+
+
+def replay_run(run_id: str, *, replay: str) -> Call[RunView]:
+    body = json.dumps({"run_id": replay}).encode()
+    return Call("POST", f"/v1/runs/{_part(run_id)}/replay", _model(RunView), headers=JSON, body=body)
+
+
+def compare_runs(run_id: str, replay: str) -> Call[ComparisonView]:
+    return Call("GET", f"/v1/runs/{_part(run_id)}/comparison", _model(ComparisonView), query={"replay": replay})
 
 
 def list_events(run_id: str, *, after: int) -> Call[list[EventView]]:

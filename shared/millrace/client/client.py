@@ -24,8 +24,10 @@ from millrace.client.runs import Endpoint, Run
 from millrace.client.session import Session
 from millrace.client.submission import Data, Preparer, Submission, Submittable
 from millrace.contracts.artifacts import ArtifactRef, Manifest
+from millrace.contracts.events import CacheUse
 from millrace.contracts.flow import LimitView, QueuesView
 from millrace.contracts.pipelines import Graph, RunStatus
+from millrace.contracts.provenance import LineageView
 from millrace.contracts.triggers import ApplyPipeline, PipelineView, TriggerView
 from millrace.contracts.views import DeadLetterView, EndpointView, KindView, ModelView, PlanRequest, RunPage
 
@@ -60,6 +62,7 @@ class Client:
         priority: int = 0,
         idempotency_key: str = "",
         seed: int = 0,
+        cache: CacheUse = "use",
     ) -> Run:
         """Start a pipeline, one stage, or a `@millrace.stage` function. When this returns, the run will reach an end.
 
@@ -71,12 +74,13 @@ class Client:
             priority: -100 to 100; higher goes first.
             idempotency_key: The same key with the same content starts one run, however often it is submitted.
             seed: Of everything random in the run.
+            cache: `refresh` computes all anew and keeps the answers; `off` neither reads nor writes the cache.
 
         Raises:
             InvalidSpec, InvalidData, NotFound: With the path of the field; nothing was started.
             Conflict: The idempotency key was used for something else.
         """
-        return self.submit_many([Submission(what, data, params, labels, priority, idempotency_key, seed)])[0]
+        return self.submit_many([Submission(what, data, params, labels, priority, idempotency_key, seed, cache)])[0]
 
     def submit_many(self, submissions: Sequence[Submission]) -> list[Run]:
         """Start several runs; all are checked and uploaded before the first is started, and equal data goes up once."""
@@ -153,6 +157,17 @@ class Client:
     def artifact(self, digest: str) -> Manifest:
         """Return an artifact's manifest. Raises NotFound."""
         return self._session.send(calls.get_artifact(digest))
+
+    def lineage(self, asked: str, *, forward: bool = False) -> LineageView:
+        """Return what something came from, as a tree; forward, what came of it.
+
+        Args:
+            asked: A digest or its start, a run's id, or an endpoint's name.
+
+        Raises:
+            NotFound: Nothing is known by that name.
+        """
+        return self._session.send(calls.get_lineage(asked, forward=forward))
 
     def download(self, artifact: ArtifactRef, directory: str | os.PathLike[str]) -> Path:
         """Write all files of an artifact into a directory, each verified against its digest; return the directory."""

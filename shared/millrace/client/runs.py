@@ -15,7 +15,9 @@ from millrace.client.session import Session
 from millrace.client.sse import Follower
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.events import CacheUse
+from millrace.contracts.ids import new_run_id
 from millrace.contracts.pipelines import RunStatus
+from millrace.contracts.provenance import CacheView, ComparisonView
 from millrace.contracts.views import (
     TERMINAL_STATUSES,
     EndpointView,
@@ -161,6 +163,18 @@ class Run:
         """
         body = rerun_request(params, labels, priority, seed, cache, idempotency_key)
         return Run(self._session, self._session.send(calls.rerun_run(self.id, body)))
+
+    def explain(self, stage: str) -> CacheView:
+        """Say whether a stage was answered from the cache, and if not, why. Raises NotFound."""
+        return self._session.send(calls.explain_stage(self.id, stage))
+
+    def replay(self) -> Run:
+        """Execute the run again as a new one, without the cache and without effects outside; then `compare` both."""
+        return Run(self._session, self._session.send(calls.replay_run(self.id, replay=new_run_id())))
+
+    def compare(self, other: str) -> ComparisonView:
+        """Compare what this run and another of the same graph made, stage by stage, by digest."""
+        return self._session.send(calls.compare_runs(self.id, other))
 
     def events(self, *, after: int = 0) -> list[EventView]:
         """What was journalled so far, at most 500 after a number."""

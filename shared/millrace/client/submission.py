@@ -16,6 +16,7 @@ from millrace.client.pipelines import DATA, REMOTE_SCHEMES, Pipeline
 from millrace.client.stages import Function, FunctionLike, Stage
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType
 from millrace.contracts.base import digest_of
+from millrace.contracts.events import CacheUse
 from millrace.contracts.ids import new_run_id
 from millrace.contracts.loading import validate
 from millrace.contracts.params import check_names
@@ -38,6 +39,7 @@ class Submission:
     priority: int = 0
     idempotency_key: str = ""
     seed: int = 0
+    cache: CacheUse = "use"
 
 
 class Preparer:
@@ -75,6 +77,7 @@ class Preparer:
             "priority": submission.priority,
             "idempotency_key": submission.idempotency_key,
             "seed": submission.seed,
+            "cache": submission.cache,
         }
         return validate(SubmitRun, body)
 
