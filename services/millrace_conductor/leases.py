@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 
 class Leases:
-    """Times of the latest heartbeats by holder nonce. Thread-safe. All times are monotonic seconds of this process.
+    """Times of the latest heartbeats by what they name: a holder's nonce, an attempt. Thread-safe.
+
+    All times are monotonic seconds of this process.
 
     Args:
         lease_s: Silence after which an attempt is lost.
@@ -34,15 +36,15 @@ class Leases:
             self._echo_at = now
             return was_away
 
-    def hear(self, nonces: Iterable[str], now: float) -> None:
+    def hear(self, names: Iterable[str], now: float) -> None:
         with self._lock:
-            self._heard.update((nonce, now) for nonce in nonces)
+            self._heard.update((name, now) for name in names)
 
-    def lost(self, open_nonces: Iterable[str], now: float) -> list[str]:
-        """Nonces of open attempts that were silent for longer than the lease; forgets those that are no longer open."""
-        wanted = set(open_nonces)
+    def lost(self, names: Iterable[str], now: float) -> list[str]:
+        """Those of these names that were not heard of for longer than the lease; all others are forgotten."""
+        wanted = set(names)
         with self._lock:
-            self._heard = {nonce: at for nonce, at in self._heard.items() if nonce in wanted}
+            self._heard = {name: at for name, at in self._heard.items() if name in wanted}
             if now - self._echo_at > self._echo_gap_s:
                 return []
             return sorted(n for n in wanted if now - self._heard.setdefault(n, now) > self._lease_s)

@@ -24,7 +24,7 @@ from millrace_conductor.roster import Roster
 log = structlog.get_logger()
 
 START_DEADLINE_S = 60.0
-"""How long a command may wait while a slot of its class is idle; then it is taken for lost."""
+"""How long a command may wait while a slot of its class is idle and nobody says to hold it; then it is taken for lost."""
 
 NOTE_S = 10.0
 """How often a worker's unchanged offer is written again, at least three times a lease."""
@@ -50,7 +50,8 @@ class Watch:
     def hear_worker(self, beat: Mapping[str, Any]) -> bool:
         """Take in a heartbeat and answer it; whether the worker offers something new."""
         now = time.monotonic()
-        self._leases.hear((h["nonce"] for h in beat["holders"]), now)
+        # By attempt too: of one that began in an outage, no event may have come yet.
+        self._leases.hear([name for h in beat["holders"] for name in (h["nonce"], h["attempt_id"])], now)
         is_new = self.roster.hear(beat, now)
         if beat["holders"]:
             self._answer(str(beat["worker_id"]), beat["holders"])
@@ -60,9 +61,10 @@ class Watch:
         """What is due: events for attempts that were lost, and tasks whose command was."""
         found = tasks.all_open_tasks(self._database)
         running = {t.nonce: t for t in found if t.status == "running"}
-        lost = self._leases.lost(running, time.monotonic())
-        waiting = [t for t in found if t.status == "dispatched" and self._is_late(t)]
-        return [_lost_event(running[nonce], conductor, self._settings.lease_s) for nonce in lost], waiting
+        sent = {holder_of(t).attempt_id: t for t in found if t.status == "dispatched"}
+        silent = self._leases.lost([*running, *sent], time.monotonic())
+        lost = [_lost_event(running[n], conductor, self._settings.lease_s) for n in silent if n in running]
+        return lost, [sent[n] for n in silent if n in sent and self._is_late(sent[n])]
 
     def take_back(self, folding: Folding, late: Sequence[TaskState]) -> None:
         """Make tasks pending again, unless they have begun since; the dispatcher gives them a new fence."""

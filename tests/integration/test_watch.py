@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from millrace.ledger.ledger import open_ledger
 from millrace.settings import Settings
 from millrace.store.connect import open_store
 from millrace_conductor.service import Conductor
+from millrace_conductor.watch import Watch
 
 WORKER = "wrk_asks"
 
@@ -25,7 +27,7 @@ WORKER = "wrk_asks"
 @pytest.fixture
 def conductor(tmp_path: Path) -> Iterator[Conductor]:
     """One that does only what a test has it do, and has sent a run's first command."""
-    settings = Settings(home=tmp_path)
+    settings = Settings(home=tmp_path, lease_s=0.5)
     ledger, bus, store = open_ledger(settings.database), connect(settings.broker), open_store(settings)
     made = Conductor(settings, ledger=ledger, bus=bus, store_of=lambda _: store)
     submit(ledger, chain("a"))
@@ -97,3 +99,19 @@ def test_who_asks_for_what_is_no_longer_open_is_told_to_stop(
     wait_until(lambda: bool(orders))
     assert "hold" not in orders[0]
     assert [h["nonce"] for h in orders[0]["stop"]] == ["gone"]
+
+
+def test_a_command_that_somebody_holds_is_not_late_though_its_start_was_not_heard(conductor: Conductor) -> None:
+    conductor.watch = Watch(conductor.settings, conductor.database, conductor.bus, start_deadline_s=0)
+    held = holder(conductor, "first")
+    conductor.watch.hear_echo()
+    assert conductor.watch.look("c") == ([], [])  # from here on, silence counts
+    for is_held in (True, False):
+        deadline = time.monotonic() + conductor.settings.lease_s + 0.2
+        while time.monotonic() < deadline:
+            conductor.watch.hear_echo()
+            beat(conductor, *([held] if is_held else []))
+            _, late = conductor.watch.look("c")
+            assert not (late and is_held)
+            time.sleep(0.05)
+    assert [task.key.stage for task in late] == ["a"]

@@ -38,6 +38,19 @@ def test_silence_does_not_count_while_the_conductor_does_not_hear_itself() -> No
     assert not leases.hear_echo(110)
 
 
+def test_processes_that_were_all_stopped_together_lose_nobody() -> None:
+    leases = Leases(lease_s=30, echo_gap_s=15)
+    for now in (0, 5, 10):
+        leases.hear_echo(now)
+        leases.hear(["n"], now)
+    assert leases.lost(["n"], 310) == []  # they go on after five minutes, and this is looked at first
+    leases.hear_echo(310.1)
+    assert leases.lost(["n"], 310.2) == []
+    leases.hear(["n"], 314)
+    leases.hear_echo(324)
+    assert leases.lost(["n"], 324) == []
+
+
 def test_leases_bear_being_heard_and_looked_at_by_two_threads() -> None:
     leases, stop, faults = Leases(lease_s=30, echo_gap_s=1e9), threading.Event(), list[Exception]()
 
