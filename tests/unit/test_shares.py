@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from millrace import errors
+from millrace.settings import load_settings
 from millrace_conductor.shares import Claim, divide, ideal_shares, let_in
 
 
@@ -112,3 +114,17 @@ def test_a_limit_lets_in_the_smallest_maximum_of_those_who_hold_it() -> None:
 def test_the_operators_maximum_stands_in_for_the_stages() -> None:
     assert let_in([1, 1, 1], held=0, smallest=None, ruled=2) == 2
     assert let_in([9, 9], held=0, smallest=None, ruled=0) == 0
+
+
+@pytest.mark.parametrize("text", ["a=2, b=0.5", '{"a": 2, "b": 0.5}'])
+def test_weights_are_pairs_or_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_TENANT_WEIGHTS", text)
+    assert load_settings().tenant_weights == {"a": 2.0, "b": 0.5}
+
+
+@pytest.mark.parametrize("text", ["a", "a=x", "a=0", "a=nan", "=1", "{", '{"a": "b"}', "[1]"])
+def test_other_weights_are_refused_by_their_variable(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MILLRACE_TENANT_WEIGHTS", text)
+    with pytest.raises(errors.InvalidInput) as caught:
+        load_settings()
+    assert caught.value.field == "MILLRACE_TENANT_WEIGHTS"
