@@ -76,6 +76,32 @@ def test_a_stage_with_many_tasks_counts_tasks_whatever_each_of_them_says() -> No
     assert board.stages["train"].details() == "3/12 tasks, 1 tasks/s, 9.0 s left"
 
 
+def test_a_retried_run_keeps_the_tasks_that_are_done() -> None:
+    board = heard(event("stage.planned", 1.0, stage="train", num_tasks=4))
+    for message in (
+        event("attempt.succeeded", 2.0, stage="train", phase="work"),
+        event("stage.finished", 3.0, stage="train", status="failed"),
+        event("run.retried", 9.0, stages=["train", "deploy"]),
+    ):
+        board.hear(message)
+    assert [(s.name, s.status) for s in board.stages.values()] == [("train", "pending"), ("deploy", "pending")]
+    board.hear(event("stage.started", 10.0, stage="train"))
+    board.hear(event("attempt.succeeded", 11.0, stage="train", phase="work"))
+    assert board.stages["train"].details() == "2/4 tasks, 1 tasks/s, 2.0 s left"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_run_that_is_held_or_retried_and_a_cached_stage_are_called_so(terminal: bool) -> None:
+    messages = [
+        event("run.started", stages=["train"]), event("run.paused", reason="lunch"), event("run.resumed"),
+        event("run.retried", stages=["train"]), event("stage.started", stage="train"),
+        event("stage.finished", 1.0, stage="train", status="succeeded", cached=True),
+    ]  # fmt: skip
+    words = ["retried", "cached"] if terminal else ["run paused", "run resumed", "run retried", "train: cached"]
+    text = shown(messages, terminal=terminal)
+    assert [word for word in words if word not in text] == []
+
+
 def test_how_long_a_stage_took_is_told_by_its_events_also_afterwards() -> None:
     board = heard(event("stage.finished", 61.0, stage="train", status="succeeded"))
     assert board.text(board.stages["train"]) == "train: succeeded in 1 min 1 s"

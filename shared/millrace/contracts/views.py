@@ -35,7 +35,7 @@ class StageView(Contract):
     @property
     def is_cached(self) -> bool:
         """Whether nothing of it was computed in this run."""
-        return self.status == "succeeded" and self.attempts == 0
+        return self.status == "succeeded" and self.attempts == 0 and self.num_cached > 0
 
 
 class RunView(Contract):
