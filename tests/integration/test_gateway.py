@@ -15,7 +15,7 @@ import pytest
 
 from gateways import COMMAND, Line, gateway_environment, running_gateway
 from millrace.contracts.artifacts import ArtifactRef
-from millrace.contracts.events import StageOutputs
+from millrace.contracts.events import ErrorInfo, StageOutputs
 from millrace.settings import Settings
 from millrace.store.artifacts import write_manifest
 
@@ -303,6 +303,58 @@ def test_a_cancelled_run_ends_and_cannot_be_cancelled_after_success(
     run_id = submit(http, source)["run_id"]
     assert http.post(f"/v1/runs/{run_id}/cancel", json={"reason": "enough"}).status_code == 200
     assert http.get(f"/v1/runs/{run_id}", params={"wait_s": 20}).json()["status"] == "cancelled"
+
+
+def test_the_stream_of_a_retried_run_goes_on_behind_its_first_end(
+    http: httpx.Client, line: Line, source: dict[str, Any]
+) -> None:
+    run_id = submit(http, source)["run_id"]
+    holder = line.start(run_id, "clean")
+    line.fail(run_id, "clean", holder, ErrorInfo(code="invalid_data", message="sour"))
+    assert http.get(f"/v1/runs/{run_id}", params={"wait_s": 20}).json()["status"] == "failed"
+    assert http.post(f"/v1/runs/{run_id}/retry").json()["status"] == "queued"
+    with http.stream("GET", f"/v1/runs/{run_id}/events", headers={"Accept": "text/event-stream"}) as answer:
+        line.succeed(run_id, "clean", line.start(run_id, "clean"), StageOutputs(), None)
+        told = [m["event"] for m in messages(answer) if m.get("event", "").startswith("run.")]
+    assert told[1:] == [
+        "run.started.v1",
+        "run.finished.v1",
+        "run.retry_requested.v1",
+        "run.retried.v1",
+        "run.finished.v1",
+    ]
+
+
+def test_a_run_is_held_and_let_go(http: httpx.Client, line: Line, source: dict[str, Any]) -> None:
+    run_id = submit(http, source)["run_id"]
+    line.start(run_id, "clean")
+    assert http.post(f"/v1/runs/{run_id}/pause", json={"reason": "lunch"}).json()["status"] == "paused"
+    assert [r["run_id"] for r in http.get("/v1/runs", params={"status": "paused"}).json()["runs"]] == [run_id]
+    assert http.post(f"/v1/runs/{run_id}/resume").json()["status"] == "running"
+
+
+def test_a_run_is_repeated_from_what_was_written(http: httpx.Client, source: dict[str, Any]) -> None:
+    first = submit(http, source, labels={"a": "1"}, seed=5)
+    again = http.post(f"/v1/runs/{first['run_id']}/rerun", json={"labels": {"b": "2"}, "priority": 3})
+    assert (again.status_code, again.headers["Location"]) == (201, f"/v1/runs/{again.json()['run_id']}")
+    view = again.json()
+    assert (view["params"], view["labels"], view["priority"]) == (first["params"], {"a": "1", "b": "2"}, 3)
+    assert view["origin"]["of"] == first["run_id"]
+    url = f"/v1/runs/{first['run_id']}/rerun"
+    assert problem(http.post(url, json={"params": {"datum": 1}}), 422, "params.datum")
+    assert problem(http.post(url, json={"seed": -1}), 422, "seed")
+    assert problem(http.post(url, json={"pipeline": {}}), 422, "pipeline")
+
+
+@pytest.mark.parametrize("wish", ["cancel", "pause", "resume", "retry", "rerun"])
+def test_wishes_about_an_unknown_run_are_not_found(http: httpx.Client, wish: str) -> None:
+    assert "no run" in problem(http.post(f"/v1/runs/run_x/{wish}"), 404, "run_id")
+
+
+def test_a_run_that_goes_on_is_not_retried(http: httpx.Client, line: Line, source: dict[str, Any]) -> None:
+    run_id = submit(http, source)["run_id"]
+    line.start(run_id, "clean")
+    assert "has not ended" in problem(http.post(f"/v1/runs/{run_id}/retry"), 409)
 
 
 def test_waiting_answers_when_the_time_is_over(http: httpx.Client, source: dict[str, Any]) -> None:
