@@ -39,6 +39,7 @@ class StepwiseConductor:
     ) -> None:  # fmt: skip
         self._conductor = Conductor(settings, ledger=Ledger(database), bus=bus, store_of=store_of)
         self._conductor.work = _Bell(on_work)
+        self._conductor._verifier.num_threads = 1
         self._conductor.relay._woken = _Bell(on_outbox)
 
     def open(self) -> None:

@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +20,7 @@ from millrace_conductor.relay import StoreOf
 
 log = structlog.get_logger()
 
-KNOWN_S = 60.0
+KNOWN_S = 10.0
 """How long an artifact that was seen counts as there. One that goes meanwhile is noticed by whoever reads it."""
 
 MAX_KNOWN = 20_000
@@ -80,9 +80,14 @@ def _digests(value: Any) -> Iterator[tuple[str, bool]]:
 
 @dataclass(slots=True)
 class Verifier:
-    """What is known of answers by cache key: whether all that they name is there. Thread-safe."""
+    """What is known of answers by cache key: whether all that they name is there. Thread-safe.
+
+    Attributes:
+        num_threads: How many answers are looked at together; 1: each in turn, in the caller's thread.
+    """
 
     stores: StoreOf
+    num_threads: int = NUM_THREADS
     _known: OrderedDict[str, tuple[bool, float]] = field(default_factory=OrderedDict)
     _wanted: dict[str, tuple[str, Named]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -110,8 +115,7 @@ class Verifier:
             if not self._wanted or time.monotonic() < self._wait_until:
                 return
             wanted, self._wanted = self._wanted, {}
-        with ThreadPoolExecutor(NUM_THREADS, thread_name_prefix="verify") as pool:
-            done = list(pool.map(self._look, wanted.values()))
+        done = self._look_at(wanted.values())
         now = time.monotonic()
         with self._lock:
             for key, found in zip(wanted, done, strict=True):
@@ -123,6 +127,12 @@ class Verifier:
                     self._known.move_to_end(key)
             while len(self._known) > MAX_KNOWN:
                 self._known.popitem(last=False)
+
+    def _look_at(self, wanted: Iterable[tuple[str, Named]]) -> list[bool | None]:
+        if self.num_threads == 1:
+            return [self._look(one) for one in wanted]
+        with ThreadPoolExecutor(self.num_threads, thread_name_prefix="verify") as pool:
+            return list(pool.map(self._look, wanted))
 
     def _look(self, wanted: tuple[str, Named]) -> bool | None:
         """Whether it is all there; None while the store does not say."""

@@ -141,18 +141,29 @@ def _end(run_id: str, status: str, error: str | None, events: list[_Said]) -> It
 def _tasks(database: Database, run_id: str, status: str, events: list[_Said]) -> Iterator[Violation]:
     """Each task has one accepted result, which its bound holder reported, or its run says why it has none."""
     reported = {
-        (e.data["stage"], e.data["round"], e.data["phase"], e.data["index"], e.data["holder"]["fence"], e.data["holder"]["nonce"])
+        (
+            e.data["stage"],
+            e.data["round"],
+            e.data["phase"],
+            e.data["index"],
+            e.data["holder"]["fence"],
+            e.data["holder"]["nonce"],
+        )
         for e in events
         if e.type == "attempt.succeeded.v1"
-    }  # fmt: skip
-    rows = database.read(
-        "SELECT stage, round, phase, idx, status, fence, nonce, cache_key FROM tasks WHERE run_id = ?", (run_id,)
-    )
-    for stage, round_, phase, index, task_status, fence, nonce, cache_key in rows:
+    }
+    told = {
+        (e.data["stage"], e.data["round"], e.data["phase"], e.data["index"])
+        for e in events
+        if e.type == "computation.ended.v1" and e.data["answer"] is not None
+    }
+    hits = set(database.read("SELECT stage, round, phase FROM cache_uses WHERE run_id = ? AND num_hits > 0", (run_id,)))
+    rows = database.read("SELECT stage, round, phase, idx, status, fence, nonce FROM tasks WHERE run_id = ?", (run_id,))
+    for stage, round_, phase, index, task_status, fence, nonce in rows:
         name = f"task {stage}/{phase}{round_}/{index}"
         if task_status == "succeeded":
             is_reported = (stage, round_, phase, index, fence, nonce) in reported
-            is_shared = not nonce and bool(cache_key)
+            is_shared = not nonce and ((stage, round_, phase, index) in told or (stage, round_, phase) in hits)
             if events and not is_reported and not is_shared:
                 yield Violation(
                     "wrong", run_id, f"{name} has a result of holder {nonce!r}, fence {fence}, which it never reported"
@@ -233,7 +244,7 @@ def _leftovers(database: Database) -> Iterator[Violation]:
         "SELECT c.run_id, COUNT(*) FROM computations c LEFT JOIN runs r ON r.run_id = c.run_id"
         " WHERE r.status IS NULL OR r.status IN ('succeeded', 'failed', 'rejected', 'cancelled') GROUP BY c.run_id"
     ):
-        yield Violation("stuck", run_id, f"it has ended, and still subscribes to {count} computations")
+        yield Violation("stuck", run_id, f"it has ended, and is still to compute {count} answers for others")
     for timer_id, run_id in database.read(
         "SELECT t.timer_id, t.run_id FROM timers t JOIN runs r ON r.run_id = t.run_id"
         " WHERE r.status IN ('succeeded', 'failed', 'rejected', 'cancelled')"

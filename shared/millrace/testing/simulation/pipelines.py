@@ -21,6 +21,12 @@ CLASSES: Sequence[ResourceClass] = ("cpu", "gpu")
 TENANTS = ("default", "acme")
 ENDPOINTS = ("first", "second")
 LEASE_S = 6.0
+KIND = "noop"
+"""An installed kind: the conductor asks whether answers of a kind may be kept."""
+
+CODE = {KIND: "c" * 64}
+"""What all simulated workers announce."""
+
 PATIENT = Retry(max_attempts=3, backoff_s=0.2, max_losses=100, max_outages=1000)
 """A simulated world kills more workers than a real one in a year: a task is not poison for that."""
 
@@ -60,6 +66,8 @@ class Planned:
 def random_run(random: Random) -> Planned:
     """A run of one to five stages."""
     tenant = random.choice(TENANTS)
+    if random.random() < 0.25:
+        return _popular(random, tenant)
     stages = [_stage(random, n) for n in range(random.choice((1, 1, 2, 2, 3, 4, 5)))]
     behaviours = [SimulatedConfig.model_validate(s.config).behaviour for s in stages]
     ends = {_END_OF[b] for b in behaviours if b in _END_OF}
@@ -76,6 +84,19 @@ def random_run(random: Random) -> Planned:
     )  # fmt: skip
 
 
+def _popular(random: Random, tenant: str) -> Planned:
+    """One of three runs that many ask for: what one of them computes, the others need not."""
+    num_tasks, behaviour = random.choice(((1, "works"), (3, "flaky"), (1, "hopeless")))
+    config = SimulatedConfig(num_tasks=num_tasks, seconds=2.0, behaviour=behaviour)
+    stage = GraphStage(
+        name="s0", kind=KIND, service="functions", config=config.model_dump(mode="json"), inputs={},
+        outputs={"model": "model"}, needs=(), retry=PATIENT,
+    )  # fmt: skip
+    end = _END_OF.get(config.behaviour, "succeeded")
+    graph = Graph(pipeline="popular", tenant=tenant, spec_digest="0" * 64, stages=(stage,))
+    return Planned(tenant, 0, graph, frozenset({end}), may_release=False)
+
+
 def _stage(random: Random, number: int) -> GraphStage:
     behaviour: Behaviour = random.choices(
         ("works", "flaky", "broken", "hopeless", "late", "gate"), (80, 10, 2, 2, 2, 4)
@@ -90,7 +111,7 @@ def _stage(random: Random, number: int) -> GraphStage:
     )
     needs = tuple(f"s{n}" for n in range(number) if random.random() < 0.6) or ((f"s{number - 1}",) if number else ())
     return GraphStage(
-        name=f"s{number}", kind="simulated", service=random.choice(SERVICES), config=config.model_dump(mode="json"),
+        name=f"s{number}", kind=KIND, service=random.choice(SERVICES), config=config.model_dump(mode="json"),
         inputs={}, outputs={"model": "model"}, needs=needs, retry=PATIENT,
         resources=Resources(gpu=1) if random.random() < 0.15 else Resources(),
         timeout_s=2.0 if behaviour == "late" else None,
@@ -102,7 +123,7 @@ def _deploy(random: Random, source: str) -> GraphStage:
     outputs: dict[str, ArtifactType] = {}
     config: dict[str, Any] = SimulatedConfig(seconds=0.05).model_dump(mode="json")
     return GraphStage(
-        name="deploy", kind="simulated", service="functions", config=config,
+        name="deploy", kind=KIND, service="functions", config=config,
         inputs={"model": Binding(stage=source, port="model")}, outputs=outputs, needs=(source,), retry=PATIENT,
         effect="release", endpoint=random.choice(ENDPOINTS), cache=False,
     )  # fmt: skip

@@ -26,6 +26,7 @@ from millrace.testing.simulation.attempts import (
     new_attempt,
 )
 from millrace.testing.simulation.broker import Broker, Letter, MemoryQueue
+from millrace.testing.simulation.pipelines import CODE
 from millrace.testing.simulation.process import Process, Steps, Thread
 
 LOOK_EVERY_S = 2.0
@@ -69,6 +70,7 @@ class SimulatedWorker:
         self._queues = [broker.queue(command_queue(s, offer.resource_class)) for s in offer.services]
         for queue in self._queues:
             queue.takers.append(self._take)
+        process.after(0.0, self._take)
         process.on_death.append(self._let_go)
         self._beating: Thread = process.spawn(self._beat())
         bus_keys = [f"control.worker.{process.name}", "control.all"]
@@ -155,7 +157,7 @@ class SimulatedWorker:
             "classes": {resource_class: 0 if self._is_draining else slots},
             "busy": {resource_class: len(self._deliveries)},
             "holders": [{**a.holder.model_dump(), "asks": a.asks and not a.is_held} for a in self.attempts],
-            "code": {},
+            "code": CODE,
         }  # fmt: skip
 
     def _on_control(self, _key: str, payload: Mapping[str, Any]) -> None:
