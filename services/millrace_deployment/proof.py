@@ -128,7 +128,7 @@ def within(timeout_s: float, work: Callable[[], Made]) -> Made:
     """Return what work returns, or give up on it: the thread goes with the attempt's process.
 
     Raises:
-        DeadlineExceeded: It took longer.
+        TimedOut: It took longer.
     """
     made: list[Made] = []
     failures: list[BaseException] = []
@@ -145,7 +145,7 @@ def within(timeout_s: float, work: Callable[[], Made]) -> Made:
     if failures:
         raise failures[0]
     if not made:
-        raise errors.DeadlineExceeded(
+        raise errors.TimedOut(
             f"The model was not ready within {timeout_s:g} s.", field="with.ready_timeout_s",
             remedy="Raise `ready_timeout_s`, or serve a smaller variant.",
         )  # fmt: skip

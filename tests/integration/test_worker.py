@@ -114,7 +114,7 @@ def test_a_child_that_holds_the_interpreters_lock_is_alive(shared: Factory) -> N
 def test_an_attempt_has_a_time_limit(shared: Factory) -> None:
     shared.send(do="sleep", seconds=60, timeout_s=0.5)
     error = failure(shared).error
-    assert (error.code, error.field) == ("deadline_exceeded", "stages.probe.timeout_s")
+    assert (error.code, error.field) == ("timed_out", "stages.probe.timeout_s")
 
 
 def test_what_a_child_leaves_behind_dies_with_its_attempt(shared: Factory, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def test_the_summary_stays_small_whatever_the_answer_is() -> None:
 
 
 def test_a_candidate_that_does_not_get_ready_is_given_up() -> None:
-    with pytest.raises(errors.DeadlineExceeded, match=r"0\.05 s"):
+    with pytest.raises(errors.TimedOut, match=r"0\.05 s"):
         proof.within(0.05, lambda: time.sleep(2))
 
 

@@ -227,7 +227,7 @@ class Attempt:
             self._launched.channel.send({"type": "stop", "attempt_id": self.command.attempt_id, "reason": self._asked})
 
     def _timed_out(self) -> errors.MillraceError:
-        return errors.DeadlineExceeded(
+        return errors.TimedOut(
             f"Stage {self.command.stage!r} did not end within its limit of {self.command.timeout_s:g} s.",
             remedy="Raise `timeout_s` of the stage, or give it less to do.",
             field=f"stages.{self.command.stage}.timeout_s",
