@@ -74,8 +74,8 @@ def dispatch(
         free = slots[place] * IN_FLIGHT_PER_SLOT - sum(held.values())
         if free > 0:
             for task in _choose(desk, place, found, free=free, held=held, weights=weights, luck=luck):
-                _dispatch_one(folding, task, indices, known)
-                desk.note(task)
+                if _dispatch_one(folding, task, indices, known):
+                    desk.note(task)
             folding.write_tasks()  # the next class may share a limit's key
 
 
@@ -177,13 +177,14 @@ class _Desk:
 
 def _dispatch_one(
     folding: Folding, task: TaskState, indices: Mapping[TaskKey, ArtifactRef], known: Knowledge | None
-) -> None:
+) -> bool:
+    """Write one command; whether it was."""
     run = folding.runs[task.key.run_id]
     if run.status != "running":  # ended a moment ago, by a command of its own that could not be written
-        return
+        return False
     code = code_for(folding, task, known)
     if code is None:
-        return
+        return False
     sent = replace(task, status="dispatched", fence=task.fence + 1, dispatched_at=folding.now)
     try:
         command = build_command(folding.tx, run, sent, results=indices.get(task.key), code=code)
@@ -196,13 +197,14 @@ def _dispatch_one(
         )
         failed = replace(task, status="failed")
         apply(folding, run, fail_stage(run, task.key.stage, fault, folding.now, task=failed), task=task)
-        return
+        return False
     stage = run.stages[task.key.stage]
     folding.save_task(sent)
     folding.save_run(with_stage(run, replace(stage, attempts=stage.attempts + 1)))
     if task.key.phase == "plan":
         folding.uses.update(read_by(run, graph_stage(run.graph, command.stage), command.inputs))
     folding.send("command", command)
+    return True
 
 
 def build_command(
