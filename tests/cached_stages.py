@@ -31,12 +31,12 @@ from millrace_conductor.handlers import fold
 from millrace_conductor.verifying import Verifier
 
 PLACE = ("functions", "cpu")
-SOURCE = ArtifactRef(digest="c" * 64, type="code")
 
 
-def cached(name: str = "a", **fields: Any) -> GraphStage:
-    """A stage of a user's function."""
-    function = FunctionSpec(code=FunctionCode(code=SOURCE, module="m", name="f"), inputs={}, outputs={})
+def cached(name: str = "a", *, source: str = "c" * 64, name_of: str = "f", **fields: Any) -> GraphStage:
+    """A stage of a user's function; `source` is the digest of its code."""
+    code = FunctionCode(code=ArtifactRef(digest=source, type="code"), module="m", name=name_of)
+    function = FunctionSpec(code=code, inputs={}, outputs={})
     fields = {"inputs": {}, "outputs": {}, "needs": (), "config": {"rate": 1}, **fields}
     return GraphStage(
         name=name, kind="function", service="functions", function=function, retry=Retry(backoff_s=0.0), **fields

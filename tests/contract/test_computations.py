@@ -66,6 +66,8 @@ CHANGES: dict[str, Callable[[], Graph]] = {
     "seed": lambda: graph(seed=1),
     "environment": lambda: graph(cached(env={"MODE": "x"})),
     "an input": lambda: graph(cached(inputs={"data": Binding(artifact=ArtifactRef(digest="e" * 64, type="any"))})),
+    "a function's code": lambda: graph(cached(source="e" * 64)),
+    "a function's name": lambda: graph(cached(name_of="g")),
     "an output": lambda: graph(cached(outputs={"report": "report"})),
 }
 
@@ -199,16 +201,15 @@ def test_an_input_that_changed_is_a_miss_downstream_alone(cacher: Cacher) -> Non
 
 def test_an_artifact_that_a_reader_finds_lost_is_made_again(cacher: Cacher) -> None:
     made = artifact(cacher.store, "made")
-    answers = {"a": {"artifacts": {"result": made}}}
     pipeline = graph(cached("a"), reading("b", "result", "a"))
     run_id = cacher.start(pipeline)
     (first,) = cacher.commands()
-    cacher.settle(success(first, **answers["a"]))
+    cacher.settle(success(first, artifacts={"result": made}))
     (reader,) = cacher.commands()
     cacher.settle(failure(reader, code="corrupt", retryable=True, digest=made.digest))
     (again,) = cacher.commands()
     assert (again.stage, again.fence) == ("a", 2)
-    cacher.settle(success(again, **answers["a"]))
+    cacher.settle(success(again, artifacts={"result": made}))
     (reader,) = cacher.commands()
     assert (reader.stage, reader.fence) == ("b", 2)
     cacher.settle(success(reader))
