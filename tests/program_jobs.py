@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow.compute as pc
 
@@ -140,3 +143,16 @@ def raw_rows(rows: Table) -> int:
 @millrace.stage
 def sleep(seconds: float = 60.0) -> None:
     time.sleep(seconds)
+
+
+@millrace.stage
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@millrace.stage
+def use_odd_items(item: int, needed: str) -> int:
+    """Fails for even items until a file is there."""
+    if item % 2 == 0 and not Path(needed).exists():
+        raise FileNotFoundError(needed)
+    return item

@@ -6,11 +6,13 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import program_jobs as jobs
 from bad_inputs import Terminal
-from millrace import AsyncClient, Pipeline, errors
+from millrace import AsyncClient, Pipeline, errors, stages
 from millrace.client.runs import Run
 from millrace.testing.factory import Factory
 
@@ -82,6 +84,32 @@ def test_a_retry_in_the_terminal_is_followed_to_its_end(shared_factory: Factory,
     again = millrace("retry", run.id, "--follow")
     assert (again.code, "run retried" in again.out, "second: failed" in again.out) == (1, True, True)
     assert [s.attempts for s in run.refresh().stages] == [1, 2]
+
+
+def test_a_retry_after_the_cause_is_repaired_works_on_what_failed_alone(
+    shared_factory: Factory, tmp_path: Path
+) -> None:
+    needed = tmp_path / "needed"
+    mapped = stages.Function(jobs.use_odd_items, foreach=[1, 3, 2], params={"needed": str(needed)})
+    run = shared_factory.client.submit(mapped)
+    assert run.wait_end(timeout_s=20).status == "failed"
+    num_before = run.view.stages[0].num_done
+    needed.touch()
+    run.retry()
+    assert run.result(timeout_s=20).value() == [1, 3, 2]
+    [stage] = run.refresh().stages
+    assert stage.attempts <= 1 + 3 + (3 - num_before) + 1  # plan, tasks, those that had not succeeded, merge
+
+
+def test_a_task_that_kills_its_child_each_time_is_a_dead_letter(shared_factory: Factory, millrace: Terminal) -> None:
+    run = shared_factory.client.submit(stages.Function(jobs.die, retry={"max_losses": 3, "backoff_s": 0}))
+    assert run.wait_end(timeout_s=30).status == "failed"
+    assert run.view.error is not None
+    assert (run.view.error.code, run.view.stages[0].attempts) == ("poison", 3)
+    [letter] = shared_factory.client.dead_letters(run=run.id)
+    assert (letter.reason, letter.error.code, len(letter.workers)) == ("poison", "worker_lost", 3)
+    told = millrace("dead-letters", "--run", run.id).out
+    assert [word for word in (run.id, "die", "poison after 3 attempts", "killed") if word not in told] == []
 
 
 def test_a_run_is_repeated_with_changes_as_a_new_one(shared_factory: Factory, millrace: Terminal) -> None:

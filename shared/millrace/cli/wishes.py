@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from millrace.cli.options import ago, json_option, open_client, parse_pairs, parse_value, print_json, print_table
+from millrace.cli.options import ago, json_option, open_client, parse_pairs, parse_value, print_json
 
 if TYPE_CHECKING:
     from millrace.client.runs import Run
@@ -124,14 +124,15 @@ def dead_letters(run_id: str, limit: int, as_json: bool) -> int:
     if as_json:
         print_json(letters)
         return 0
-    print_table(
-        ("run", "stage", "task", "why", "attempts", "died", "last word"),
-        [
-            (x.run_id, x.stage, f"{x.phase} {x.index}", x.reason, str(x.attempts), ago(x.died_at), x.error.message)
-            for x in letters
-        ],
-        empty="No dead letters.",
-    )
+    for x in letters:
+        click.echo(
+            f"{x.run_id}  {x.stage} {x.phase} {x.index}: {x.reason} after {x.attempts} attempts, {ago(x.died_at)}"
+        )
+        click.echo(f"  {x.error.message}")
+        if x.workers:
+            click.echo(f"  held by {', '.join(dict.fromkeys(x.workers))}")
+    if not letters:
+        click.echo("No dead letters.")
     return 0
 
 
