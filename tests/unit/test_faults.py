@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import NoReturn
 
@@ -242,3 +243,11 @@ def test_a_read_of_the_store_fails_once(
     with pytest.raises(errors.Unavailable):
         read(faulty, digest)
     read(faulty, digest)
+
+
+# --- documentation ---------------------------------------------------------------------------------------------------
+
+
+def test_every_point_is_documented_as_it_is() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "testing.md").read_text(encoding="utf-8")
+    assert [p for p in POINTS if f"| {p.number} | `{p.name}` | {p.caption} |" not in text] == []

@@ -52,16 +52,17 @@ def check_journal(database: Database, *, accepted: Iterable[str] = (), at_rest: 
     """
     yield from _numbers(database)
     yield from _refusals(database)
-    runs = database.read("SELECT run_id, status, error, seq FROM runs ORDER BY run_id")
+    runs = database.read("SELECT run_id, status, error, seq, trimmed FROM runs ORDER BY run_id")
     known = {str(run_id) for run_id, *_ in runs}
     for run_id in accepted:
         if run_id not in known:
             yield Violation("lost", run_id, "its submission was accepted, and the ledger does not know it")
-    for run_id, status, error, seq in runs:
-        yield from _run(database, str(run_id), str(status), error, int(seq))
+    for run_id, status, error, seq, trimmed in runs:
+        if not trimmed:  # of a run that ended long ago, events and tasks are collected
+            yield from _run(database, str(run_id), str(status), error, int(seq))
         if at_rest and status not in FINAL_RUN | {"paused"}:
             yield Violation("stuck", run_id, f"it is {status}: {_waits_for(database, run_id)}")
-    yield from _endpoints(database)
+    yield from _endpoints(database, is_whole=not any(trimmed for *_, trimmed in runs))
     if at_rest:
         yield from _leftovers(database)
 
@@ -211,8 +212,12 @@ def _releases(database: Database, run_id: str, events: list[_Said]) -> Iterator[
 # --- the rest of the ledger ------------------------------------------------------------------------------------------
 
 
-def _endpoints(database: Database) -> Iterator[Violation]:
-    """Generations and releases are numbered without gap, and an endpoint's row is the newest of both."""
+def _endpoints(database: Database, *, is_whole: bool) -> Iterator[Violation]:
+    """Generations and releases are numbered without gap, and an endpoint's row is the newest of both.
+
+    Args:
+        is_whole: Whether no event was collected yet; otherwise the oldest generations' may have been.
+    """
     desired: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for tenant, data in database.read(
         "SELECT tenant, data FROM events WHERE type = 'endpoint.desired.v1' ORDER BY seq"
@@ -223,7 +228,8 @@ def _endpoints(database: Database) -> Iterator[Violation]:
         "SELECT tenant, name, generation, release_number FROM endpoints"
     ):
         said_here = sorted(int(d["generation"]) for d in desired.get((str(tenant), str(name)), ()))
-        if said_here != list(range(1, generation + 1)):
+        first = 1 if is_whole else generation + 1 - len(said_here)
+        if said_here != list(range(first, generation + 1)):
             yield Violation("wrong", f"endpoint {name}", f"generation {generation}; the journal has {said_here}")
         numbers = [
             int(n) for (n,) in database.read(
