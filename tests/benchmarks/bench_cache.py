@@ -1,49 +1,43 @@
 """The cache: an unchanged rerun of a thousand tasks, and a hundred identical submissions at once.
 
-python -m benchmarks.bench_cache [--runs N] [--database URL]
+python -m benchmarks.bench_cache [STACK...] [--repeat N] [--tasks N]
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cached_jobs as jobs
+from benchmarks.factories import embedded, production
 from benchmarks.harness import Row, row, write_results
 from millrace import Client, stages
-from millrace.settings import Settings
-from millrace.testing.factory import environment_of, running_factory
 
 NUM_TASKS = 1000
 NUM_SUBMISSIONS = 100
-LIMIT_S = 300.0
+LIMIT_S = 600.0
+
+STACKS = {"embedded": embedded, "rabbitmq_postgres": lambda: production(s3=False)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--database", default="", help="postgresql://...; SQLite unless given.")
+    parser.add_argument("stacks", nargs="*", metavar="STACK", help=f"Of: {', '.join(STACKS)}; all unless given.")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--tasks", type=int, default=NUM_TASKS)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as home:
-        settings = Settings(home=Path(home), database_url=arguments.database)
-        with running_factory(environment_of(settings)) as factory:
-            suffix = "_postgres" if arguments.database else ""
-            rows = [
-                *rerun(factory.client, arguments.runs, f"rerun_{NUM_TASKS}_tasks{suffix}"),
-                *coalesce(factory.client, arguments.runs, f"coalesce_{NUM_SUBMISSIONS}{suffix}"),
-            ]
+    rows: list[Row] = []
+    for name in arguments.stacks or STACKS:
+        with STACKS[name]() as factory:
+            rows += rerun(factory.client, arguments.repeat, arguments.tasks, f"rerun_{arguments.tasks}_tasks_{name}")
+            rows += coalesce(factory.client, arguments.repeat, f"coalesce_{NUM_SUBMISSIONS}_{name}")
     write_results("cache", rows)
 
 
-def rerun(client: Client, num_runs: int, case: str) -> list[Row]:
+def rerun(client: Client, num_runs: int, num_tasks: int, case: str) -> list[Row]:
     """Seconds from submission to the end of a run whose every task was computed before, and how many of them hit."""
-    job = stages.Function(jobs.sum_of_parts, params={"count": NUM_TASKS})
+    job = stages.Function(jobs.sum_of_parts, params={"count": num_tasks})
     began = time.perf_counter()
     client.submit(job).wait(timeout_s=LIMIT_S)
     first_s = time.perf_counter() - began

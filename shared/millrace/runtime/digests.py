@@ -83,7 +83,7 @@ def _facts_of_functions() -> Iterator[str]:
         yield f"distribution {distribution.name}={distribution.version}"
     for root in _loose_roots():
         for path in _python_files(root):
-            yield f"file {path}={hashlib.sha256(path.read_bytes()).hexdigest()}"
+            yield f"file {path.relative_to(root)}={hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 # --- sources ---------------------------------------------------------------------------------------------------------
