@@ -94,7 +94,7 @@ def measure(case: str, start: Start, *, repeat: int, profile: Path | None = None
 
 @contextmanager
 def _fork_per_step() -> Iterator[Factory]:
-    with production(s3=False, MILLRACE_WARM_S="60") as factory:
+    with production(s3=False, MILLRACE_REUSE="false") as factory:
         yield factory
 
 
