@@ -66,7 +66,7 @@ def pid_of(factory: Factory, service: str) -> int:
     """The process of a service."""
     for process in psutil.Process(factory.pid).children():
         if f"millrace: {service}" in " ".join(process.cmdline()):
-            return process.pid
+            return int(process.pid)
     raise LookupError(f"no {service} among the factory's processes")
 
 
