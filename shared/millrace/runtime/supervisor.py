@@ -188,6 +188,7 @@ class Supervisor:
                 self._note_death(each, now)
             if each.process is None and now >= each.start_at and not self.stop.is_set():
                 self._start(each)
+        _reap_orphans({each.process.pid for each in running if each.process is not None})
 
     def _note_death(self, each: _Running, now: float) -> None:
         assert each.process is not None, "it has just been found dead"
@@ -260,3 +261,10 @@ class Supervisor:
     def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._waker.send(b"x")
+
+
+def _reap_orphans(ours: set[int]) -> None:
+    """Reap what a killed process left: as a subreaper the supervisor is its parent now. Of `ours`, `poll` must hear."""
+    with contextlib.suppress(ChildProcessError):
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) and ended.si_pid not in ours:
+            os.waitpid(ended.si_pid, 0)
