@@ -103,7 +103,7 @@ class Folding:
         self.runs[run.run_id] = run
 
     def save_task(self, task: TaskState) -> None:
-        if task.status == "pending" and self.runs[task.key.run_id].status == "paused":
+        if task.status in ("pending", "undecided") and self.runs[task.key.run_id].status == "paused":
             task = replace(task, status="paused")  # whatever made it pending: it waits for its run first
         self._tasks[task.key] = self._unsaved[task.key] = task
         if task.status in ("failed", "cancelled"):
@@ -131,10 +131,10 @@ class Folding:
         pausing.pause_tasks(self.tx, run.run_id)
         return tasks.open_tasks(self.tx, run.run_id)
 
-    def resume_tasks(self, run: RunState) -> None:
-        """Let the paused tasks of a run start."""
+    def resume_tasks(self, run: RunState, *, undecided: Iterable[str]) -> None:
+        """Let the paused tasks of a run start; those of some stages are looked up in the cache first."""
         self._leave_tasks(run)
-        pausing.resume_tasks(self.tx, run.run_id)
+        pausing.resume_tasks(self.tx, run.run_id, undecided=undecided)
 
     def revive_tasks(self, run: RunState, wanted: ReviveTasks, *, status: TaskStatus) -> None:
         """Let what did not succeed of a stage's phase begin again, in a status."""

@@ -128,7 +128,8 @@ def _carry_out(folding: Folding, run_id: str, effect: Effect) -> None:
         case PauseTasks():
             folding.outcome.yields.extend(Yield(holder_of(t), "paused") for t in folding.pause_tasks(run))
         case ResumeTasks():
-            folding.resume_tasks(run)
+            cacheable = [s.name for s in run.graph.stages if is_cacheable(run, s)]
+            folding.resume_tasks(run, undecided=cacheable)
         case ReviveTasks():
             folding.revive_tasks(run, effect, status=_first_status(run, effect.stage))
         case BuryTask():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from millrace.contracts.commands import Phase
 from millrace.ledger.database import Database, Transaction
 from millrace.ledger.state import TaskState, TaskStatus
@@ -16,12 +18,14 @@ _ANEW = (
 
 def pause_tasks(tx: Transaction, run_id: str) -> None:
     """Let no task of a locked run start."""
-    tx.run("UPDATE tasks SET status = 'paused' WHERE run_id = ? AND status = 'pending'", (run_id,))
+    tx.run("UPDATE tasks SET status = 'paused' WHERE run_id = ? AND status IN ('pending', 'undecided')", (run_id,))
 
 
-def resume_tasks(tx: Transaction, run_id: str) -> None:
-    """Let the paused tasks of a locked run start."""
-    tx.run("UPDATE tasks SET status = 'pending' WHERE run_id = ? AND status = 'paused'", (run_id,))
+def resume_tasks(tx: Transaction, run_id: str, *, undecided: Iterable[str]) -> None:
+    """Let the paused tasks of a locked run start; those of some stages are looked up in the cache first."""
+    paused = "WHERE run_id = ? AND status = 'paused'"
+    tx.many(f"UPDATE tasks SET status = 'undecided' {paused} AND stage = ?", ((run_id, stage) for stage in undecided))
+    tx.run(f"UPDATE tasks SET status = 'pending' {paused}", (run_id,))
 
 
 def revive_tasks(
