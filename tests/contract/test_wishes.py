@@ -107,6 +107,16 @@ def test_a_resumed_run_goes_on_where_it_was(folder: Folder) -> None:
     assert (counts["run.paused.v1"], counts["run.resumed.v1"]) == (1, 1)
 
 
+def test_tasks_that_are_still_to_be_looked_up_are_held_too(folder: Folder) -> None:
+    run_id, _ = planned(folder, num_tasks=500)
+    database = folder.ledger.database
+    database.transact(lambda tx: tx.run("UPDATE tasks SET status = 'undecided' WHERE status = 'pending'"))
+    accept(folder, pause(run_id))
+    assert statuses(folder) == {"dispatched": 200, "paused": 300, "succeeded": 1}
+    accept(folder, resume(run_id))
+    assert statuses(folder) == {"dispatched": 200, "pending": 300, "succeeded": 1}
+
+
 def test_who_starts_on_a_paused_run_is_asked_for_it_at_once(folder: Folder) -> None:
     run_id, command = folder.run(chain("a"))
     accept(folder, pause(run_id))
