@@ -66,6 +66,7 @@ class FaultPoint(Enum):
     DATABASE_OUTAGE = (37, "The database is away for a while.")
     STORE_OUTAGE = (38, "The store is away for a while.")
     COMMAND_LOST = (39, "Commands are confirmed, and the broker loses them with its disk.")
+    CONDUCTOR_SUSPENDED = (40, "A conductor stands still for a while, then goes on as if nothing had been.")
 
     def __init__(self, number: int, caption: str) -> None:
         self.number = number

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from millrace.ledger.database import Database
 from millrace.ledger.state import FINAL_RUN
+
+_ONCE = frozenset({"run.started.v1", "run.finished.v1", "stage.started.v1", "stage.planned.v1", "stage.finished.v1"})
 
 ViolationKind = Literal["lost", "stuck", "doubled", "missing", "wrong"]
 
@@ -33,13 +35,37 @@ class Violation:
         return f"{self.kind}: {self.about}: {self.what}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """A journalled event."""
+class _Said(NamedTuple):
+    """A word about a run or stage."""
 
-    seq: int
     type: str
-    data: Mapping[str, Any]
+    stage: str
+    round: int
+    status: str
+
+
+Task = tuple[str, int, str, int]
+"""Stage, round, phase and index."""
+
+
+@dataclass(slots=True)
+class _History:
+    """What is kept of a run's events, however many tasks it has.
+
+    Attributes:
+        said: The lifecycle's words, in order.
+        reported: Tasks, fences and nonces of reported successes.
+        told: Tasks whose answer another run computed.
+    """
+
+    said: list[_Said] = field(default_factory=list)
+    reported: set[tuple[Task, int, str]] = field(default_factory=set)
+    told: set[Task] = field(default_factory=set)
+    last_seq: int = 0
+
+    @property
+    def num_lives(self) -> int:
+        return 1 + sum(s.type == "run.retried.v1" for s in self.said)
 
 
 def check_journal(database: Database, *, accepted: Iterable[str] = (), at_rest: bool = True) -> Iterator[Violation]:
@@ -100,75 +126,70 @@ def _waits_for(database: Database, run_id: str) -> str:
 
 
 def _run(database: Database, run_id: str, status: str, error: str | None, seq: int) -> Iterator[Violation]:
-    events = [
-        _Said(int(n), str(t), json.loads(data))
-        for n, t, data in database.read(
-            "SELECT seq, type, data FROM events WHERE subject = ? AND refused = '' ORDER BY seq", (run_id,)
-        )
-    ]
-    last = max((e.seq for e in events), default=0)
-    if events and last > seq:
-        yield Violation("wrong", run_id, f"its latest event has number {last}, its header says {seq}")
-    yield from _said_once(run_id, events)
-    yield from _end(run_id, status, error, events)
-    yield from _tasks(database, run_id, status, events)
+    history = _read(database, run_id)
+    if history.last_seq > seq:
+        yield Violation("wrong", run_id, f"its latest event has number {history.last_seq}, its header says {seq}")
+    yield from _said_once(run_id, history)
+    yield from _end(run_id, status, error, history)
+    yield from _tasks(database, run_id, status, history)
     yield from _stages(database, run_id, status)
-    yield from _releases(database, run_id, events)
+    yield from _releases(database, run_id, history)
 
 
-def _said_once(run_id: str, events: list[_Said]) -> Iterator[Violation]:
+def _read(database: Database, run_id: str) -> _History:
+    history = _History()
+    for seq, type_, text in database.read(
+        "SELECT seq, type, data FROM events WHERE subject = ? AND refused = '' ORDER BY seq", (run_id,)
+    ):
+        history.last_seq = int(seq)
+        if not type_.startswith(("run.", "stage.")) and type_ not in ("attempt.succeeded.v1", "computation.ended.v1"):
+            continue
+        data = json.loads(text)
+        if type_ == "attempt.succeeded.v1":
+            history.reported.add((_task(data), data["holder"]["fence"], data["holder"]["nonce"]))
+        elif type_ == "computation.ended.v1":
+            history.told |= {_task(data)} if data["answer"] is not None else set()
+        else:
+            said = _Said(type_, data.get("stage", ""), data.get("round", 0), data.get("status", ""))
+            history.said.append(said)
+    return history
+
+
+def _task(data: Mapping[str, Any]) -> Task:
+    return data["stage"], data["round"], data["phase"], data["index"]
+
+
+def _said_once(run_id: str, history: _History) -> Iterator[Violation]:
     """What ends or begins something is said once; once more for each time that the run was revived."""
-    num_lives = 1 + sum(e.type == "run.retried.v1" for e in events)
     said = Counter(
-        (e.type, str(e.data.get("stage", "")) if e.type.startswith("stage.") else "", int(e.data.get("round", 0)))
-        for e in events
-        if e.type in ("run.started.v1", "run.finished.v1", "stage.started.v1", "stage.planned.v1", "stage.finished.v1")
+        (s.type, s.stage if s.type.startswith("stage.") else "", s.round) for s in history.said if s.type in _ONCE
     )
     for (type_, stage, _), count in sorted(said.items()):
-        if count > num_lives:
-            yield Violation("doubled", run_id, f"{type_} {stage} was said {count} times in {num_lives} lives")
+        if count > history.num_lives:
+            yield Violation("doubled", run_id, f"{type_} {stage} was said {count} times in {history.num_lives} lives")
 
 
-def _end(run_id: str, status: str, error: str | None, events: list[_Said]) -> Iterator[Violation]:
-    """The journal's last word on the run is what its header says."""
-    ends = [e for e in events if e.type in ("run.finished.v1", "run.retried.v1")]
-    said = str(ends[-1].data["status"]) if ends and ends[-1].type == "run.finished.v1" else ""
-    if (status if status in FINAL_RUN else "") != said and events:
+def _end(run_id: str, status: str, error: str | None, history: _History) -> Iterator[Violation]:
+    """The journal's last word on the run is what its header says, unless a retry was accepted and not yet begun."""
+    ends = [s for s in history.said if s.type in ("run.finished.v1", "run.retried.v1")]
+    said = ends[-1].status if ends else ""
+    if status != "queued" and (status if status in FINAL_RUN else "") != said:
         yield Violation("wrong", run_id, f"its header says {status}, the journal {said or 'no end'}")
     if status in FINAL_RUN - {"succeeded"} and error is None:
         yield Violation("lost", run_id, f"it is {status}, and no reason is recorded")
 
 
-def _tasks(database: Database, run_id: str, status: str, events: list[_Said]) -> Iterator[Violation]:
+def _tasks(database: Database, run_id: str, status: str, history: _History) -> Iterator[Violation]:
     """Each task has one accepted result, which its bound holder reported, or its run says why it has none."""
-    reported = {
-        (
-            e.data["stage"],
-            e.data["round"],
-            e.data["phase"],
-            e.data["index"],
-            e.data["holder"]["fence"],
-            e.data["holder"]["nonce"],
-        )
-        for e in events
-        if e.type == "attempt.succeeded.v1"
-    }
-    told = {
-        (e.data["stage"], e.data["round"], e.data["phase"], e.data["index"])
-        for e in events
-        if e.type == "computation.ended.v1" and e.data["answer"] is not None
-    }
     hits = set(database.read("SELECT stage, round, phase FROM cache_uses WHERE run_id = ? AND num_hits > 0", (run_id,)))
     rows = database.read("SELECT stage, round, phase, idx, status, fence, nonce FROM tasks WHERE run_id = ?", (run_id,))
     for stage, round_, phase, index, task_status, fence, nonce in rows:
-        name = f"task {stage}/{phase}{round_}/{index}"
+        task, name = (stage, round_, phase, index), f"task {stage}/{phase}{round_}/{index}"
         if task_status == "succeeded":
-            is_reported = (stage, round_, phase, index, fence, nonce) in reported
-            is_shared = not nonce and ((stage, round_, phase, index) in told or (stage, round_, phase) in hits)
-            if events and not is_reported and not is_shared:
-                yield Violation(
-                    "wrong", run_id, f"{name} has a result of holder {nonce!r}, fence {fence}, which it never reported"
-                )
+            is_shared = not nonce and (task in history.told or task[:3] in hits)
+            if not is_shared and (task, fence, nonce) not in history.reported:
+                what = f"{name} has a result of holder {nonce!r}, fence {fence}, which it never reported"
+                yield Violation("wrong", run_id, what)
         elif task_status in ("dispatched", "running") and status in FINAL_RUN:
             yield Violation("stuck", run_id, f"{name} is {task_status} and holds a slot, and the run is {status}")
         elif status == "succeeded":
@@ -201,11 +222,10 @@ def _stages(database: Database, run_id: str, status: str) -> Iterator[Violation]
             yield Violation("stuck", run_id, f"stage {name} is {stage_status}, and the run is {status}")
 
 
-def _releases(database: Database, run_id: str, events: list[_Said]) -> Iterator[Violation]:
+def _releases(database: Database, run_id: str, history: _History) -> Iterator[Violation]:
     rows = database.read("SELECT endpoint, COUNT(*) FROM releases WHERE run_id = ? GROUP BY endpoint", (run_id,))
-    num_lives = 1 + sum(e.type == "run.retried.v1" for e in events)
     for endpoint, count in rows:
-        if count > num_lives:
+        if count > history.num_lives:
             yield Violation("doubled", run_id, f"it released {count} times to endpoint {endpoint}")
 
 

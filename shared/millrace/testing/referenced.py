@@ -86,7 +86,7 @@ def _values(database: Database, tenant: str) -> Iterator[tuple[str, Any]]:
     ):
         yield f"release {number} of {endpoint}", json.loads(model)
     for run_id, stage, result in database.read(
-        "SELECT run_id, stage, result FROM tasks WHERE tenant = ? AND result LIKE '%digest%'", (tenant,)
+        "SELECT run_id, stage, result FROM tasks WHERE tenant = ? AND result LIKE ?", (tenant, '%"digest"%')
     ):
         yield f"a task of stage {stage} of {run_id}", json.loads(result)
 

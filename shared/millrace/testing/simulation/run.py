@@ -82,6 +82,8 @@ def judge(world: World) -> Iterator[Violation]:
         yield from check_manifests(store, [blob.digest for blob in store.list_blobs()])
     yield from _unsaid(world)
     yield from _wrong_ends(world)
+    for excess in sorted(set(world.excesses)):
+        yield Violation("wrong", "dispatch", excess)
     for error in world.broker.faults:
         yield Violation("wrong", "conductor", f"a batch could not be handled: {type(error).__name__}: {error}")
 

@@ -16,7 +16,7 @@ MOST_STRIKES = 30
 
 _WHOLE = frozenset(
     p for p in FaultPoint if FaultPoint.CONDUCTOR_KILLED.number <= p.number <= FaultPoint.STORE_OUTAGE.number
-) - {FaultPoint.CHILD_KILLED}
+) - {FaultPoint.CHILD_KILLED} | {FaultPoint.CONDUCTOR_SUSPENDED}
 
 _AWAY = {
     FaultPoint.DATABASE_OUTAGE: (FaultPoint.DATABASE_REFUSED, FaultPoint.DATABASE_READ_FAILED),

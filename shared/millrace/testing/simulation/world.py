@@ -8,6 +8,7 @@ from pathlib import Path
 from random import Random
 
 from millrace import errors
+from millrace.contracts.commands import command_queue
 from millrace.ledger.ledger import Ledger
 from millrace.settings import Settings
 from millrace.testing.faults import FaultPoint, Faults
@@ -30,6 +31,14 @@ SUBMIT_WITHIN_S = 12.0
 FAULTS_FOR_S = 25.0
 CHAOS_EVERY_S = 1.0
 LATE_S = (0.5, 10.0)
+
+MOST_WAITING = 20
+"""Commands in one queue: twice its slots by each conductor, and what faults repeat."""
+
+_TOO_MANY = (
+    "SELECT tenant, limit_key, COUNT(*) FROM tasks WHERE limit_key <> '' AND status IN ('dispatched', 'running')"
+    " GROUP BY tenant, limit_key HAVING COUNT(*) > 1"
+)
 
 _CRASHES = frozenset(p for p in FaultPoint if "CRASH" in p.name)
 
@@ -67,8 +76,10 @@ class World:
         for tenant in TENANTS:
             self._start_server(tenant)
         self.clients = self._start_clients(num_runs)
+        self.excesses: list[str] = []
         chaos = Process(self.clock, "chaos")
         chaos.spawn(self._chaos())
+        chaos.spawn(self._count())
 
     def run(self, until_s: float) -> None:
         """Go on until all is at rest after the last fault, or until so many seconds have passed."""
@@ -169,6 +180,8 @@ class World:
             for conductor in list(self._conductors):
                 if self.striking(FaultPoint.CONDUCTOR_KILLED):
                     conductor.process.kill()
+                if self.striking(FaultPoint.CONDUCTOR_SUSPENDED):
+                    conductor.process.suspend(LEASE_S * self.random.uniform(0.5, 3.0))
             for worker in self._live_workers():
                 self._trouble(worker)
             if self.striking(FaultPoint.BROKER_OUTAGE):
@@ -177,6 +190,18 @@ class World:
             for point in (FaultPoint.DATABASE_OUTAGE, FaultPoint.STORE_OUTAGE):
                 if self.striking(point):
                     self.striking.begin_outage(point, until=self.clock.now + self._outage_s())
+
+    def _count(self) -> Steps:
+        """Look now and then whether more is under way than limits and capacity allow."""
+        while True:
+            yield CHAOS_EVERY_S
+            for tenant, key, count in self.database.read(_TOO_MANY):
+                self.excesses.append(f"{count} tasks of tenant {tenant} hold the key {key}, at most one may")
+            for host in self._hosts:
+                for service in host.offer.services:
+                    waiting = len(self.broker.queue(command_queue(service, host.offer.resource_class)).ready)
+                    if waiting > MOST_WAITING:
+                        self.excesses.append(f"{waiting} commands of {service} wait in the broker")
 
     def _trouble(self, worker: SimulatedWorker) -> None:
         if self.striking(FaultPoint.WORKER_KILLED):
