@@ -11,7 +11,7 @@ import pytest
 
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
-from millrace.contracts.events import CancelRequested, Event, RunFinished, RunSubmitted, make_event
+from millrace.contracts.events import CancelRequested, Event, RunFinished, RunResumed, RunSubmitted, make_event
 from millrace.contracts.ids import new_id, new_run_id
 from millrace.contracts.pipelines import Binding, Graph, GraphStage
 from millrace.ledger import journal, lanes, queues, tasks
@@ -19,6 +19,7 @@ from millrace.ledger.database import Transaction
 from millrace.ledger.endpoints import set_desired
 from millrace.ledger.ledger import Ledger, open_ledger
 from millrace.ledger.migrations import MIGRATIONS, migrate
+from millrace.ledger.queues import Outgoing
 from millrace.ledger.state import TaskKey, TaskState
 from servers.postgres import Postgres
 
@@ -174,12 +175,13 @@ def test_tasks_keep_their_state_and_come_out_by_priority(ledger: Ledger) -> None
 def test_the_outbox_keeps_the_order_of_writing_until_marked_sent(ledger: Ledger) -> None:
     def work(tx: Transaction) -> None:
         for number in range(20):
-            queues.put_outbox(tx, [(new_id("out"), "event", str(number))], owner="me", now=1.0)
+            message = RunResumed(run_id=str(number))
+            queues.put_outbox(tx, [Outgoing(new_id("out"), [("event", message)])], owner="me", now=1.0)
 
     ledger.database.transact(work)
     first = queues.read_outbox(ledger.database, owner="me", stale_before=0, limit=100)
-    assert [body for _, _, body in first] == [str(n) for n in range(20)]
-    ledger.database.transact(lambda tx: queues.mark_sent(tx, [i for i, _, _ in first[:19]]))
+    assert [m["run_id"] for row in first for _, m in row.messages] == [str(n) for n in range(20)]
+    ledger.database.transact(lambda tx: queues.mark_sent(tx, [row.id for row in first[:19]]))
     assert len(queues.read_outbox(ledger.database, owner="other", stale_before=2.0, limit=100)) == 1
 
 
