@@ -52,6 +52,12 @@ def write_results(name: str, rows: Sequence[Row]) -> Path:
     return path
 
 
+def read_rows(name: str) -> list[Row]:
+    """The rows that `write_results` wrote last."""
+    document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    return [Row(**fields) for fields in document["rows"]]
+
+
 def print_rows(rows: Sequence[Row]) -> None:
     for r in rows:
         print(

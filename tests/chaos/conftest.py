@@ -1,79 +1,16 @@
-"""A factory on two hosts, as it were, that may be hit anywhere."""
+"""Servers that are restarted, and a table to learn."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bad_inputs import ROWS
-from chaos.storm import Storm
-from millrace.settings import Settings
-from millrace.testing.factory import Factory, environment_of, running_factory
 from servers.postgres import Postgres
-from servers.process import free_ports
 from servers.rabbitmq import RabbitMQ
 from servers.radosgw import RadosGW
-
-TESTS = Path(__file__).parents[1]
-
-SETTINGS = {
-    "MILLRACE_LEASE_S": "8",  # a host that is lost is to be missed within the test's time
-    "MILLRACE_HEARTBEAT_S": "1",
-    "MILLRACE_GRACE_S": "2",
-    "MILLRACE_LOG_LEVEL": "info",
-    "OMP_NUM_THREADS": "1",
-}
-
-
-@dataclass
-class Target:
-    """What a storm is let loose on.
-
-    Attributes:
-        settings: Of the whole, for the history checker.
-        factory: The first host.
-        second: The second host's supervisor.
-        urls: Of both gateways.
-    """
-
-    settings: Settings
-    factory: Factory
-    second: subprocess.Popen[bytes]
-    urls: tuple[str, str]
-
-    def storm(self, seed: int, *, data: Path, restarts: dict[str, Callable[[], None]] | None = None) -> Storm:
-        return Storm(
-            self.urls, lambda: [self.factory.pid, self.second.pid], seed, restarts=restarts or {}, data=data,
-        )  # fmt: skip
-
-
-@contextlib.contextmanager
-def running_target(settings: Settings) -> Iterator[Target]:
-    """Both hosts, for a block; they share a home, as a worker's directory is its own."""
-    first, second = free_ports(2)
-    environment = {**environment_of(settings), **SETTINGS, "MILLRACE_GATEWAY_PORT": str(first)}
-    with running_factory(environment) as factory:
-        host = subprocess.Popen(
-            [sys.executable, "-m", "chaos.second_host"], cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL, env={**_inherited(), **environment, "MILLRACE_GATEWAY_PORT": str(second)},
-        )  # fmt: skip
-        try:
-            yield Target(settings, factory, host, (f"http://127.0.0.1:{first}", f"http://127.0.0.1:{second}"))
-        finally:
-            assert host.stdin is not None
-            host.stdin.close()
-            host.wait(60)
-
-
-def _inherited() -> dict[str, str]:
-    return {k: v for k, v in os.environ.items() if not k.startswith("MILLRACE_")}
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,65 @@
+"""What both storms do and demand, and the record of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from benchmarks.harness import RESULTS, Row, read_rows, row, write_results
+from chaos.hosts import running_target
+from chaos.storm import CALM_S, Storm
+from millrace.settings import Settings
+from millrace.testing.checker import check
+
+KILLS = int(os.environ.get("CHAOS_KILLS", "200"))
+LIMIT_S = float(os.environ.get("CHAOS_LIMIT_S", "270"))
+SEED = int(os.environ.get("CHAOS_SEED", str(int(time.time()) % 1_000_000)))
+IS_RECORDED = os.environ.get("CHAOS_RECORD", "") == "1"
+REST_S = 30.0
+"""How long queues may take to be empty after the last run's end."""
+
+
+def storm_over(
+    settings: Settings, *, data: Path, restarts_each: int = 0, servers: Mapping[str, Callable[[], None]] | None = None
+) -> None:
+    """Rage, wait for calm, and look whether all is well."""
+    print(f"chaos seed: CHAOS_SEED={SEED} CHAOS_KILLS={KILLS}")
+    began = time.monotonic()
+    with running_target(settings) as target:
+        storm = Storm(target, seed=SEED, data=data, servers=servers)
+        storm.rage(num_kills=KILLS, restarts_each=restarts_each, limit_s=LIMIT_S)
+        raged_s = time.monotonic() - began
+        ends = storm.users.ends(limit_s=CALM_S)
+        calmed_s = time.monotonic() - began - raged_s
+        found = check(settings, accepted=ends, patience_s=REST_S)
+    print(f"killed {dict(storm.kills)}, hit {dict(storm.hits)}, restarted {dict(storm.restarts)}")
+    print(
+        f"users {dict(storm.users.wishes)}, runs {dict(Counter(ends.values()))}; {raged_s:.0f} s, then {calmed_s:.0f} s"
+    )
+    if IS_RECORDED:
+        case = "servers" if servers else "embedded"
+        _record(case, storm, ends, num_violations=len(found), duration_s=time.monotonic() - began)
+    wrong = {run_id: status for run_id, status in ends.items() if status not in storm.users.runs[run_id]}
+    assert wrong == {}
+    assert found == []
+    assert target.orphans() == []
+    assert storm.kills.total() >= KILLS, "the storm was too slow to mean anything"
+    assert all(storm.restarts[name] >= restarts_each for name in servers or {})
+
+
+def _record(case: str, storm: Storm, ends: Mapping[str, str], *, num_violations: int, duration_s: float) -> None:
+    """Put this storm's figures in the place of the last one's on the same stack."""
+    counts = {
+        **{f"killed_{kind}": n for kind, n in sorted(storm.kills.items())},
+        **{f"restarted_{name}": n for name, n in sorted(storm.restarts.items())},
+        **{f"hit_by_{name}": n for name, n in sorted(storm.hits.items())},
+        **{f"runs_{status}": n for status, n in sorted(Counter(ends.values()).items())},
+        "violations": num_violations,
+        "seed": storm.seed,
+    }
+    rows = [row(case, metric, "count", [float(n)]) for metric, n in counts.items()]
+    others: list[Row] = [r for r in read_rows("chaos") if r.case != case] if (RESULTS / "chaos.json").exists() else []
+    write_results("chaos", [*others, *rows, row(case, "duration", "s", [duration_s])])
