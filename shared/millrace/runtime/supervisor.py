@@ -38,7 +38,7 @@ MAX_EARLY_DEATHS = 5
 """A process that dies so often before it ever was steady has a fault that a restart does not cure."""
 
 KILLED_PAUSE_S = 2.0
-"""Whoever was killed from outside has no fault of its own: it is restarted at once, then within so long, for ever."""
+"""Whoever was killed from outside has no fault of its own: it is started again, at most once in so long, for ever."""
 
 STOP_S = 40.0
 """How long processes may take to end after SIGTERM: a worker's grace, and what follows it."""
@@ -69,7 +69,6 @@ class _Running:
     started_at: float = 0.0
     start_at: float = 0.0
     early_deaths: int = 0
-    early_kills: int = 0
 
 
 def service_process(name: str, *arguments: str, env: Mapping[str, str] | None = None, label: str = "") -> ProcessSpec:
@@ -198,10 +197,9 @@ class Supervisor:
         each.process, was_steady = None, now - each.started_at >= STEADY_S
         log.warning("process_died", process=each.spec.name, returncode=code)
         if was_steady:
-            each.early_deaths = each.early_kills = 0
+            each.early_deaths = 0
         if code == -signal.SIGKILL:
-            each.start_at = now + min(KILLED_PAUSE_S, BACKOFF_S[0] * each.early_kills)
-            each.early_kills += 1
+            each.start_at = max(now, each.started_at + KILLED_PAUSE_S)
             return
         if code == errors.Unavailable.exit_code and now - self._began_at >= STEADY_S:
             each.start_at = now + KILLED_PAUSE_S  # a server is down that was there: it comes back
