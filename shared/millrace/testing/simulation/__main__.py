@@ -14,7 +14,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="The first seed.")
     parser.add_argument("--seeds", type=int, default=1, help="How many.")
-    parser.add_argument("--point", type=int, help="Number of the fault point that is struck often.")
+    parser.add_argument(
+        "--point", type=int, choices=[p.number for p in POINTS], metavar="NUMBER",
+        help="The fault point that is struck often; see docs/testing.md.",
+    )  # fmt: skip
     parser.add_argument("--runs", type=int, default=NUM_RUNS, help="Runs in each world.")
     arguments = parser.parse_args()
     focus = next((p for p in POINTS if p.number == arguments.point), None)

@@ -71,6 +71,8 @@ class Clients:
             yield from self._cancel(run)
         elif wish < 0.2:
             yield from self._pause(run)
+        elif run.planned.may_release and wish < 0.3:
+            yield from self._stop_endpoint(run)
         if wish < 0.05 or wish > 0.9:
             yield from self._retry(run)
         self.num_open -= 1
@@ -96,15 +98,29 @@ class Clients:
 
     def _wish(self, run: Submitted, data: Contract) -> Steps:
         event = make_event(data, source="client", subject=run.run_id, tenant=run.planned.tenant)
-        yield from self._until_answered(lambda: self.ledger.wish(event))
+        yield from self._until_answered(lambda: self.ledger.wish(event), may_be_refused=True)
 
-    def _until_answered(self, ask: Callable[[], object]) -> Steps:
+    def _stop_endpoint(self, run: Submitted) -> Steps:
+        """Stop what a release may have started, or will start again."""
+        name = run.planned.graph.stages[-1].endpoint
+        yield from self._until_answered(
+            lambda: self.ledger.stop_endpoint(run.planned.tenant, name), may_be_refused=True
+        )
+
+    def _until_answered(self, ask: Callable[[], object], *, may_be_refused: bool = False) -> Steps:
+        """Ask until there is an answer.
+
+        Args:
+            may_be_refused: The run may have ended meanwhile, or not have begun.
+        """
         while True:
             try:
                 ask()
                 break
             except errors.Unavailable:
                 yield ASK_AGAIN_S
-            except errors.Conflict:  # it has ended meanwhile
+            except (errors.Conflict, errors.NotFound):
+                if not may_be_refused:
+                    raise
                 break
         self.bus.signal("inbox.changed", {})

@@ -20,6 +20,10 @@ SERVICES = ("functions", "training")
 CLASSES: Sequence[ResourceClass] = ("cpu", "gpu")
 TENANTS = ("default", "acme")
 ENDPOINTS = ("first", "second")
+PIPELINES = ("wide", "wide", "narrow")
+MAX_RUNS = 3
+"""Of `narrow`, at once."""
+
 LEASE_S = 6.0
 KIND = "noop"
 """An installed kind: the conductor asks whether answers of a kind may be kept."""
@@ -74,9 +78,10 @@ def random_run(random: Random) -> Planned:
     may_release = not ends and random.random() < 0.3
     if may_release:
         stages.append(_deploy(random, stages[-1].name))
+    pipeline = random.choice(PIPELINES)
     graph = Graph(
-        pipeline=f"p{random.randrange(3)}", tenant=tenant, spec_digest="0" * 64, stages=tuple(stages),
-        seed=random.randrange(1 << 30),
+        pipeline=pipeline, tenant=tenant, spec_digest="0" * 64, stages=tuple(stages), seed=random.randrange(1 << 30),
+        max_runs=MAX_RUNS if pipeline == "narrow" else None,
     )  # fmt: skip
     return Planned(
         tenant, random.choice((0, 0, 0, 5, -5)), graph,

@@ -8,7 +8,6 @@ from pathlib import Path
 from random import Random
 
 from millrace import errors
-from millrace.contracts.commands import command_queue
 from millrace.ledger.ledger import Ledger
 from millrace.settings import Settings
 from millrace.testing.faults import FaultPoint, Faults
@@ -32,12 +31,13 @@ FAULTS_FOR_S = 25.0
 CHAOS_EVERY_S = 1.0
 LATE_S = (0.5, 10.0)
 
-MOST_WAITING = 20
-"""Commands in one queue: twice its slots by each conductor, and what faults repeat."""
-
-_TOO_MANY = (
-    "SELECT tenant, limit_key, COUNT(*) FROM tasks WHERE limit_key <> '' AND status IN ('dispatched', 'running')"
+_TOO_MANY_TASKS = (
+    "SELECT limit_key, COUNT(*) FROM tasks WHERE limit_key <> '' AND status IN ('dispatched', 'running')"
     " GROUP BY tenant, limit_key HAVING COUNT(*) > 1"
+)
+_TOO_MANY_RUNS = (
+    "SELECT pipeline, COUNT(*) FROM runs WHERE status IN ('running', 'paused') AND started_at IS NOT NULL"
+    " GROUP BY tenant, pipeline HAVING COUNT(*) > MIN(max_runs)"
 )
 
 _CRASHES = frozenset(p for p in FaultPoint if "CRASH" in p.name)
@@ -192,16 +192,11 @@ class World:
                     self.striking.begin_outage(point, until=self.clock.now + self._outage_s())
 
     def _count(self) -> Steps:
-        """Look now and then whether more is under way than limits and capacity allow."""
+        """Look now and then whether more is under way than limits allow."""
         while True:
             yield CHAOS_EVERY_S
-            for tenant, key, count in self.database.read(_TOO_MANY):
-                self.excesses.append(f"{count} tasks of tenant {tenant} hold the key {key}, at most one may")
-            for host in self._hosts:
-                for service in host.offer.services:
-                    waiting = len(self.broker.queue(command_queue(service, host.offer.resource_class)).ready)
-                    if waiting > MOST_WAITING:
-                        self.excesses.append(f"{waiting} commands of {service} wait in the broker")
+            for what, sql in (("tasks hold", _TOO_MANY_TASKS), ("runs are open of", _TOO_MANY_RUNS)):
+                self.excesses += [f"{count} {what} {name}" for name, count in self.database.read(sql)]
 
     def _trouble(self, worker: SimulatedWorker) -> None:
         if self.striking(FaultPoint.WORKER_KILLED):
