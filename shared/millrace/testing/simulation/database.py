@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from millrace import errors
 from millrace.ledger.database import REPORT, Row, Transaction
-from millrace.ledger.migrations import migrate
+from millrace.ledger.migrating import create_schema
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ class MemoryDatabase:
 @cache
 def _schema() -> bytes:
     database = MemoryDatabase()
-    migrate(database)
+    database.transact(create_schema)
     return database.dump()
 
 

@@ -46,7 +46,7 @@ class Process:
 
     def spawn(self, steps: Steps) -> Thread:
         thread = Thread(self, steps)
-        self.after(0.0, thread.wake)
+        thread.wake()
         return thread
 
     def suspend(self, seconds: float) -> None:
@@ -70,7 +70,9 @@ class Thread:
         self.has_ended = False
 
     def wake(self) -> None:
-        self._go_on(self._turn)
+        """Let it go on, in a call of its own: whoever wakes it may be in the midst of something, or another process."""
+        turn = self._turn
+        self._process.after(0.0, lambda: self._go_on(turn))
 
     def _go_on(self, turn: int) -> None:
         if turn != self._turn or self.has_ended:  # it was woken before this wait was over

@@ -202,7 +202,7 @@ class World:
         if self.striking(FaultPoint.WORKER_KILLED):
             worker.process.kill()
         if self.striking(FaultPoint.WORKER_DRAINED):
-            worker.drain()
+            worker.process.call(worker.drain)
         if self.striking(FaultPoint.WORKER_SUSPENDED):
             worker.process.suspend(LEASE_S * self.random.uniform(0.5, 2.0))
             if self.random.random() < 0.5:
