@@ -18,7 +18,6 @@ from millrace.ledger import journal, lanes, queues, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.endpoints import set_desired
 from millrace.ledger.ledger import Ledger, open_ledger
-from millrace.ledger.migrations import MIGRATIONS, migrate
 from millrace.ledger.queues import Outgoing
 from millrace.ledger.state import TaskKey, TaskState
 from servers.postgres import Postgres
@@ -205,14 +204,6 @@ def test_an_endpoint_advances_by_generations_and_stops(ledger: Ledger) -> None:
     assert ledger.stop_endpoint("default", "e").generation == 3
     with pytest.raises(errors.NotFound, match="did you mean 'e'"):
         ledger.endpoint("default", "ee")
-
-
-def test_migrating_twice_changes_nothing_and_a_newer_schema_is_refused(ledger: Ledger) -> None:
-    migrate(ledger.database)
-    ledger.check()
-    ledger.database.transact(lambda tx: tx.run("UPDATE schema_version SET version = ?", (len(MIGRATIONS) + 1,)))
-    with pytest.raises(errors.Conflict, match="Upgrade"):
-        migrate(ledger.database)
 
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from millrace import errors
-from millrace.ledger.database import Database
+from millrace.ledger.database import SharedDatabase
 
 
-def open_database(url: str) -> Database:
+def open_database(url: str) -> SharedDatabase:
     """Open `sqlite:///path` or `postgresql://...`.
 
     Raises:

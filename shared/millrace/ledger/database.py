@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeVar
 
 Row = tuple[Any, ...]
@@ -37,3 +38,16 @@ class Database(Protocol):
 
     def close(self) -> None:
         """Close the connections of all threads."""
+
+
+class SharedDatabase(Database, Protocol):
+    """A database that processes of several versions use at once, and one of them migrates."""
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Keep other processes from migrating, for the block; wait for one that does."""
+
+    def build_index(self, statement: str) -> None:
+        """Execute a `CREATE INDEX`, unless the index is there whole; on PostgreSQL writers go on meanwhile."""
+
+    def connected_code(self, *, before: int) -> list[str]:
+        """Who is connected with code of an older schema version, as far as the database knows; in words."""

@@ -23,7 +23,7 @@ from millrace.ledger import dead_letters, endpoints, queues, uploads, wishes
 from millrace.ledger.connect import open_database
 from millrace.ledger.database import Database, Transaction
 from millrace.ledger.journal import to_time
-from millrace.ledger.migrations import migrate
+from millrace.ledger.migrating import migrate
 from millrace.ledger.runs import STAGE_COLUMNS, encode, save_stages, stage_of
 from millrace.ledger.state import StageState
 from millrace.ledger.workers import live_workers

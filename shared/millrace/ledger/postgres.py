@@ -3,19 +3,39 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from millrace import errors
 from millrace.ledger.database import REPORT, Row, Transaction
+from millrace.ledger.migrations import CODE
 
 T = TypeVar("T")
 
 MAX_RETRIES = 5
+
+APPLICATION = "millrace"
+"""The name of every session; a slash and the code's schema version follow, except in Millrace 0.1."""
+
+MIGRATION_LOCK = 7046029254386353132
+MIGRATION_POLL_S = 0.2
+
+SESSION = {
+    # A conductor that is stopped in a transaction holds runs and classes. Its work is undone and made again when it goes
+    # on, as after any lost connection; that is no death, so this may be shorter than a lease, but not than a pause of a
+    # host that swaps.
+    "idle_in_transaction_session_timeout": "10s",
+    # A host that vanished is noticed by the server, too: its locks go after some 20 s, not after two hours.
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "2",
+}
 
 
 class _PostgresTransaction:
@@ -64,6 +84,51 @@ class PostgresDatabase:
 
         return self._retried(once)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """See SharedDatabase.alone. A lock of a session, so it goes with a killed process.
+
+        It is asked for again and again: a statement that waits for it would hold a snapshot, and CREATE INDEX CONCURRENTLY
+        waits for all of those.
+        """
+        driver = self._psycopg
+        try:
+            connection = self._open()
+            try:
+                while not connection.execute("SELECT pg_try_advisory_lock(%s)", (MIGRATION_LOCK,)).fetchone()[0]:
+                    time.sleep(MIGRATION_POLL_S)
+            except BaseException:
+                connection.close()
+                raise
+        except driver.Error as error:
+            raise self._fault(error) from error
+        try:
+            yield
+        finally:
+            connection.close()
+
+    def build_index(self, statement: str) -> None:
+        found = re.match(r"CREATE (?:UNIQUE )?INDEX (\w+) ", statement)
+        assert found is not None, statement
+
+        def once(connection: Any) -> None:
+            whole = connection.execute(
+                "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", (found[1],)
+            ).fetchone()
+            if whole is None or not whole[0]:
+                connection.execute(f"DROP INDEX CONCURRENTLY IF EXISTS {found[1]}")  # what an interrupted one left
+                connection.execute(statement.replace(" INDEX ", " INDEX CONCURRENTLY ", 1))
+
+        self._retried(once)
+
+    def connected_code(self, *, before: int) -> list[str]:
+        rows = self.read(
+            "SELECT pid, application_name, COALESCE(host(client_addr), 'this host') FROM pg_stat_activity"
+            " WHERE datname = current_database() AND backend_type = 'client backend'"
+        )
+        found = [(pid, _code_of(name), host) for pid, name, host in rows]
+        return [f"session {pid} from {host} (schema {code})" for pid, code, host in found if code and code < before]
+
     def close(self) -> None:
         for connection in self._opened:
             connection.close()
@@ -94,11 +159,15 @@ class PostgresDatabase:
             is_last = attempt + 1 == MAX_RETRIES
             try:
                 return once(self._connection())
-            except (driver.DeadlockDetected, driver.SerializationFailure, driver.UniqueViolation) as error:
+            except (
+                driver.DeadlockDetected, driver.SerializationFailure, driver.UniqueViolation, driver.LockNotAvailable,
+            ) as error:  # fmt: skip
                 if is_last:
                     raise self._fault(error) from error
                 time.sleep(0.01 * 2**attempt)
-            except (self._psycopg.OperationalError, self._psycopg.InterfaceError) as error:
+            except (
+                self._psycopg.OperationalError, self._psycopg.InterfaceError, driver.IdleInTransactionSessionTimeout,
+            ) as error:  # fmt: skip
                 self._drop()
                 if is_last or isinstance(error, driver.DiskFull) or _is_refusal(error):
                     raise self._fault(error) from None
@@ -110,13 +179,19 @@ class PostgresDatabase:
     def _connection(self) -> Any:
         connection = getattr(self._local, "connection", None)
         if connection is None or connection.closed or self._local.pid != os.getpid():
-            # A server that vanished without a word is noticed after some 20 s, not after the kernel's 15 minutes.
-            connection = self._psycopg.connect(
-                self._url, autocommit=True, connect_timeout=5, application_name="millrace", keepalives_idle=10,
-                keepalives_interval=5, keepalives_count=2, tcp_user_timeout=20_000,
-            )  # fmt: skip
+            connection = self._open()
             self._local.connection, self._local.pid = connection, os.getpid()
             self._opened.append(connection)
+        return connection
+
+    def _open(self) -> Any:
+        # A server that vanished without a word is noticed after some 20 s, not after the kernel's 15 minutes.
+        connection = self._psycopg.connect(
+            self._url, autocommit=True, connect_timeout=5, application_name=f"{APPLICATION}/{CODE}", keepalives_idle=10,
+            keepalives_interval=5, keepalives_count=2, tcp_user_timeout=20_000,
+        )  # fmt: skip
+        settings = ", ".join("set_config(%s, %s, false)" for _ in SESSION)
+        connection.execute(f"SELECT {settings}", [part for pair in SESSION.items() for part in pair])
         return connection
 
     def _fault(self, error: Exception) -> errors.MillraceError:
@@ -127,6 +202,10 @@ class PostgresDatabase:
         if isinstance(error, driver.errors.DiskFull):
             return errors.ResourceExhausted(
                 f"PostgreSQL at {where} has no disk space left.", remedy="Free some there; nothing was lost."
+            )
+        if isinstance(error, driver.errors.LockNotAvailable):
+            return errors.Unavailable(
+                f"PostgreSQL at {where} has a transaction that holds a table for long.", remedy="Let it end, or end it."
             )
         if isinstance(error, driver.IntegrityError):
             return errors.Conflict(f"PostgreSQL at {where} refused a row: {about}.", remedy=REPORT)
@@ -157,6 +236,14 @@ def _is_password_refused(error: Exception) -> bool:
 
 def _is_refusal(error: Exception) -> bool:
     return any(word in str(error) for word in ("authentication failed", "does not exist", "no password supplied"))
+
+
+def _code_of(application: str) -> int:
+    """The schema version of a session's code; 0: it is none of Millrace's."""
+    name, _, code = application.partition("/")
+    if name != APPLICATION:
+        return 0
+    return int(code) if code.isdigit() else 1
 
 
 @lru_cache(maxsize=512)

@@ -65,6 +65,18 @@ class SQLiteDatabase:
         with _translated(self._path):
             return self._connection().execute(sql, parameters).fetchall()
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """See SharedDatabase.alone; here each step of a migration is a transaction, and these take turns."""
+        yield
+
+    def build_index(self, statement: str) -> None:
+        self.transact(lambda tx: tx.run(statement.replace(" INDEX ", " INDEX IF NOT EXISTS ", 1)))
+
+    def connected_code(self, *, before: int) -> list[str]:  # noqa: ARG002
+        """Nobody: the processes on one file are those of one `millrace up`, and its home is locked."""
+        return []
+
     def close(self) -> None:
         for connection, lock in self._opened:
             connection.close()
