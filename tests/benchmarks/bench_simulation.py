@@ -16,7 +16,7 @@ from millrace.testing.simulation.run import simulate
 
 NUM_SEEDS = 100
 NUM_RUNS = 10
-"""Runs in one world: 39 points, 100 seeds and 10 runs are 39,000 runs."""
+"""Runs in one world: 40 points, 100 seeds and 10 runs are 40,000 runs."""
 
 Result = tuple[int, dict[FaultPoint, int], list[str], float]
 
