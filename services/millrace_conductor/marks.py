@@ -28,7 +28,7 @@ class Marks:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA synchronous=EXTRA")  # FULL lets a power loss bring the last journal back
         self._db.execute("PRAGMA cache_size=-8000")
         self._db.executescript(
             "CREATE TABLE IF NOT EXISTS marks (digest BLOB PRIMARY KEY, why TEXT NOT NULL, state INTEGER NOT NULL)"

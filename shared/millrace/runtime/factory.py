@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from millrace import errors
+from millrace.folders import make_folder
 
 
 def make_home(home: Path) -> None:
@@ -22,7 +23,7 @@ def make_home(home: Path) -> None:
         InvalidInput: It cannot be made or written to.
     """
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        make_folder(home)
         is_writable = os.access(home, os.W_OK | os.X_OK)
         reason = "permission denied"
     except OSError as error:

@@ -90,13 +90,12 @@ class Artifact:
     def directory(self) -> Path:
         """A local directory with every file under its manifest path (hard links into the cache)."""
         root = self.cache / "trees" / self.ref.digest
-        done = root.with_suffix(".whole")
-        if not done.exists():
-            for entry in self.manifest.files:
-                source, target = self.file(entry.path), root / entry.path
+        for entry in self.manifest.files:
+            # Each is looked for: a mark that all are there may outlive a power loss that they do not.
+            target = root / entry.path
+            if not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _link(source, target)
-            done.touch()
+                _link(self.file(entry.path), target)
         return root
 
 

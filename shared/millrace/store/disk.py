@@ -1,4 +1,4 @@
-"""Durable files: fsync of contents and directories, atomic replacement, and the system's errors in our words."""
+"""Durable files: fsync of contents, atomic replacement, and the system's errors in our words."""
 
 from __future__ import annotations
 
@@ -68,15 +68,6 @@ def open_input(path: Path) -> BinaryIO:
             raise errors.NotFound(f"There is no file {path}.", remedy="Check the path.") from None
         except IsADirectoryError:
             raise errors.InvalidInput(f"{path} is a directory.", remedy="Give a file.") from None
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power loss."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

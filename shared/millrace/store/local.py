@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from millrace import errors
 from millrace.contracts.artifacts import Ref
+from millrace.folders import make_folder, sync_folder
 from millrace.store import BlobInfo, keys, refs
 from millrace.store.ages import GRACE_S, is_old
 from millrace.store.disk import (
@@ -25,7 +26,6 @@ from millrace.store.disk import (
     replacement,
     settle,
     sweep,
-    sync_directory,
     translated,
 )
 from millrace.store.verified import hash_stream, missing, too_large, verified
@@ -67,7 +67,7 @@ class LocalStore:
                     with self._locked(digest):
                         path.rename(target)
                 # Also when another process wrote it: its name may not have reached the disk yet.
-                sync_directory(target.parent)
+                sync_folder(target.parent)
         return digest, size
 
     def put_bytes(self, data: bytes) -> str:
@@ -137,7 +137,7 @@ class LocalStore:
                 file.write(ref.to_json().encode())
                 settle(file)
                 draft.replace(path)
-                sync_directory(path.parent)
+                sync_folder(path.parent)
         return True
 
     def list_refs(self, prefix: str = "") -> Iterator[str]:
@@ -152,6 +152,7 @@ class LocalStore:
         path = self._ref(name)
         with self._locked(name), translated("remove", path), contextlib.suppress(FileNotFoundError):
             path.unlink()
+            sync_folder(path.parent)  # else it may come back, when what it names has been collected
 
     def refresh(self, digest: str) -> bool:
         """See Store.refresh."""
@@ -229,12 +230,11 @@ class LocalStore:
 
     def _make(self, folder: Path) -> None:
         """Create a folder so that it survives a power loss: the parent is synced once a process, whoever made it."""
-        is_given = folder == self._root or not folder.is_relative_to(self._root)
-        if folder in self._durable or (is_given and folder.exists()):
+        if folder in self._durable:
             return
-        self._make(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_directory(folder.parent)
+        if folder != self._root:
+            self._make(folder.parent)
+        make_folder(folder)
         self._durable.add(folder)
 
     @contextlib.contextmanager

@@ -19,6 +19,7 @@ from millrace.bus.embedded import deliveries, owners, topology
 from millrace.bus.embedded.database import Database
 from millrace.bus.embedded.deliveries import Delivery, Outgoing
 from millrace.bus.embedded.routing import EXCHANGE_TYPES
+from millrace.folders import make_folder
 
 REAP_S = 1.0
 """How often somebody looks for the dead: a killed consumer's messages are back within this and the fallback poll."""
@@ -28,7 +29,7 @@ class Broker:
     """One connection's way to the files. Thread-safe; never used across a fork."""
 
     def __init__(self, directory: Path) -> None:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(directory, mode=0o700)
         self.owners = directory / "owners"
         self.owners.mkdir(exist_ok=True)
         self._reaped = directory / "reaped"
