@@ -38,11 +38,11 @@ def mapped(number: int) -> Pipeline:
     return _patient("mapped", stages)
 
 
-def modelled() -> Pipeline:
-    """The lifecycle of a small model, from rows to an endpoint."""
+def modelled(**train: Any) -> Pipeline:
+    """The lifecycle of a small model, from rows to an endpoint; two epochs unless `train` says otherwise."""
     stages: dict[str, Any] = {
         "clean": {"with": {"target": "label", "task": "tabular_classification"}},
-        "train": {"with": {"epochs": 2}},
+        "train": {"with": train or {"epochs": 2}},
         "evaluate": {},
         "deploy": {"with": {"endpoint": "stormy"}},
     }

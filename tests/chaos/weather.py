@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks.harness import RESULTS, Row, read_rows, row, write_results
-from chaos.hosts import running_target
+from chaos.hosts import Target, running_target
 from chaos.storm import CALM_S, Storm
+from millrace import Client
 from millrace.settings import Settings
 from millrace.testing.checker import check
 
@@ -34,6 +35,7 @@ def storm_over(
         raged_s = time.monotonic() - began
         ends = storm.users.ends(limit_s=CALM_S)
         calmed_s = time.monotonic() - began - raged_s
+        wrong = {r: _why(target, r) for r, status in ends.items() if status not in storm.users.runs[r]}
         found = check(settings, accepted=ends, patience_s=REST_S)
     print(f"killed {dict(storm.kills)}, hit {dict(storm.hits)}, restarted {dict(storm.restarts)}")
     print(
@@ -42,12 +44,26 @@ def storm_over(
     if IS_RECORDED:
         case = "servers" if servers else "embedded"
         _record(case, storm, ends, num_violations=len(found), duration_s=time.monotonic() - began)
-    wrong = {run_id: status for run_id, status in ends.items() if status not in storm.users.runs[run_id]}
-    assert wrong == {}
-    assert found == []
-    assert target.orphans() == []
+    assert wrong == {}, wrong
+    assert found == [], "\n".join(map(str, found))
+    orphans = target.orphans()
+    assert orphans == [], orphans
     assert storm.kills.total() >= KILLS, "the storm was too slow to mean anything"
     assert all(storm.restarts[name] >= restarts_each for name in servers or {})
+
+
+def _why(target: Target, run_id: str) -> list[str]:
+    """How a run ended that should not have ended so, and what its attempts said."""
+    with Client(target.urls[0]) as client:
+        run = client.run(run_id)
+        return [
+            f"{run.view.status}: {run.view.error}",
+            *(
+                f"{e.type} {e.data.get('stage')} {e.data.get('holder')}: {e.data['error']}"
+                for e in run.events()
+                if "error" in e.data
+            ),
+        ]
 
 
 def _record(case: str, storm: Storm, ends: Mapping[str, str], *, num_violations: int, duration_s: float) -> None:
