@@ -109,6 +109,8 @@ class Relay:
     def step(self) -> float:
         """Send what there is, or do what is due when there is nothing; return how long to wait."""
         with self._lock:
+            if self._is_behind:
+                self._handed.clear()  # they are in the outbox, from which all is read now
             rows = [self._handed.popleft() for _ in range(min(BATCH, len(self._handed)))]
         if rows:
             self._is_behind = True  # until they are sent: should that fail, they are read from the outbox
@@ -203,5 +205,8 @@ def _events(messages: Iterable[tuple[OutboxKind, object]], wanted: OutboxKind) -
 def _read(row: Waiting) -> Outgoing:
     return Outgoing(
         row.id,
-        [(kind, (ExecuteAttempt if kind == "command" else Event).model_validate(message)) for kind, message in row.messages],
+        [
+            (kind, (ExecuteAttempt if kind == "command" else Event).model_validate(message))
+            for kind, message in row.messages
+        ],
     )

@@ -11,7 +11,7 @@ import pytest
 
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
-from millrace.contracts.events import CancelRequested, Event, RunFinished, RunResumed, RunSubmitted, make_event
+from millrace.contracts.events import CancelRequested, Event, RunFinished, RunSubmitted, make_event
 from millrace.contracts.ids import new_id, new_run_id
 from millrace.contracts.pipelines import Binding, Graph, GraphStage
 from millrace.ledger import journal, lanes, queues, tasks
@@ -172,16 +172,23 @@ def test_tasks_keep_their_state_and_come_out_by_priority(ledger: Ledger) -> None
 
 
 def test_the_outbox_keeps_the_order_of_writing_until_marked_sent(ledger: Ledger) -> None:
-    def work(tx: Transaction) -> None:
-        for number in range(20):
-            message = RunResumed(run_id=str(number))
-            queues.put_outbox(tx, [Outgoing(new_id("out"), [("event", message)])], owner="me", now=1.0)
-
-    ledger.database.transact(work)
+    events = [submission() for _ in range(20)]
+    rows = [Outgoing(new_id("out"), [("event", event), ("signal", event)]) for event in events]
+    for row in rows:
+        ledger.database.transact(lambda tx, row=row: queues.put_outbox(tx, [row], owner="me", now=1.0))  # type: ignore[misc]
     first = queues.read_outbox(ledger.database, owner="me", stale_before=0, limit=100)
-    assert [m["run_id"] for row in first for _, m in row.messages] == [str(n) for n in range(20)]
+    assert [kind for row in first for kind, _ in row.messages] == ["event", "signal"] * 20
+    assert [Event.model_validate(row.messages[0][1]) for row in first] == events
     ledger.database.transact(lambda tx: queues.mark_sent(tx, [row.id for row in first[:19]]))
     assert len(queues.read_outbox(ledger.database, owner="other", stale_before=2.0, limit=100)) == 1
+
+
+def test_an_outbox_row_of_an_older_version_is_one_message(ledger: Ledger) -> None:
+    event = submission()
+    insert = "INSERT INTO outbox (id, kind, body, owner, created_at) VALUES (?,?,?,?,?)"
+    ledger.database.transact(lambda tx: tx.run(insert, ("out_1", "event", event.to_json(), "me", 1.0)))
+    (row,) = queues.read_outbox(ledger.database, owner="me", stale_before=0, limit=100)
+    assert [(kind, Event.model_validate(message)) for kind, message in row.messages] == [("event", event)]
 
 
 def test_timers_come_due_once(ledger: Ledger) -> None:
