@@ -75,12 +75,13 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
         wait_for(lambda: len(pids(noted)) == 2)
 
 
-def test_who_is_killed_again_and_again_is_started_every_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_who_is_killed_again_and_again_is_started_every_time(tmp_path: Path, number: signal.Signals) -> None:
     noted = tmp_path / "pids"
     with supervised(tmp_path, a=SLEEP.format(path=str(noted))) as supervisor:
         for kills in range(MAX_EARLY_DEATHS + 1):
             wait_for(lambda kills=kills: len(pids(noted)) == kills + 1)  # type: ignore[misc]  # bound at once
-            os.kill(pids(noted)[-1], signal.SIGKILL)
+            os.kill(pids(noted)[-1], number)
         assert supervisor.poll() is None
 
 

@@ -38,7 +38,11 @@ MAX_EARLY_DEATHS = 5
 """A process that dies so often before it ever was steady has a fault that a restart does not cure."""
 
 KILLED_PAUSE_S = 2.0
-"""Whoever was killed from outside has no fault of its own: it is started again, at most once in so long, for ever."""
+"""Whoever was killed, or asked to end, from outside has no fault of its own: it is started again, at most once in so long,
+for ever."""
+
+_FROM_OUTSIDE = (0, -signal.SIGKILL, -signal.SIGTERM)
+"""How such a process ends: in order, where it could."""
 
 STOP_S = 40.0
 """How long processes may take to end after SIGTERM: a worker's grace, and what follows it."""
@@ -198,7 +202,7 @@ class Supervisor:
         log.warning("process_died", process=each.spec.name, returncode=code)
         if was_steady:
             each.early_deaths = 0
-        if code == -signal.SIGKILL:
+        if code in _FROM_OUTSIDE:
             each.start_at = max(now, each.started_at + KILLED_PAUSE_S)
             return
         if code == errors.Unavailable.exit_code and now - self._began_at >= STEADY_S:
