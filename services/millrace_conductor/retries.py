@@ -2,7 +2,7 @@
 
 | class of error | counted in | first wait | ends the task |
 |---|---|---|---|
-| its child or worker was lost | `losses` | none | `max_losses`: the task is poison |
+| its child or worker was lost | `losses` | none, then at most 30 s | `max_losses`: the task is poison |
 | a server did not answer | `outages` | 1 s, at most 30 s | `max_outages` |
 | any other that may pass | `failures` | `backoff_s`, at most 5 min | `max_attempts` |
 | any that no attempt can help, memory that ran out too | `failures` | | at once |
@@ -22,6 +22,9 @@ BACKOFF_MAX_S = 300.0
 OUTAGE_BACKOFF_MAX_S = 30.0
 OUTAGE_BACKOFF_S = 1.0
 """Least wait after an outage, whatever the stage's `backoff_s`: attempts that cost nothing would be over in a second."""
+
+LOSS_BACKOFF_MAX_S = 30.0
+"""Where many losses are allowed, most are not the task's doing: hosts that come and go, for instance."""
 
 OUTAGES = frozenset({errors.Unavailable.code, errors.DeadlineExceeded.code})
 """Codes that blame a server. A stage's own time limit is `timed_out`, which counts as a failure."""
@@ -67,7 +70,7 @@ def _after_loss(task: TaskState, error: ErrorInfo, retry: Retry, now: float) -> 
     """A worker dies of many things, most often not of the task: the first time, nothing is waited for."""
     if task.losses < retry.max_losses:
         first = task.losses == 1
-        delay = 0.0 if first else _backoff_s(task, retry.backoff_s, task.losses - 1, BACKOFF_MAX_S)
+        delay = 0.0 if first else _backoff_s(task, retry.backoff_s, task.losses - 1, LOSS_BACKOFF_MAX_S)
         return again(task, ready_at=now + delay)
     poison = ErrorInfo(
         code=POISON,

@@ -10,7 +10,7 @@ from millrace import errors
 from millrace.contracts.events import ErrorInfo
 from millrace.contracts.pipelines import Retry
 from millrace.ledger.state import TaskKey, TaskState
-from millrace_conductor.retries import OUTAGE_BACKOFF_MAX_S, GivenUp, next_attempt
+from millrace_conductor.retries import LOSS_BACKOFF_MAX_S, OUTAGE_BACKOFF_MAX_S, GivenUp, next_attempt
 
 TASK = TaskState(TaskKey("run_1", "train", 0, "work", 7), "default", "training", "cpu", 0, status="running", fence=1)
 
@@ -35,10 +35,10 @@ def within(waited: list[float], *bounds: float) -> bool:
 
 
 def test_a_lost_worker_is_replaced_at_once_then_after_a_wait_and_not_for_ever() -> None:
-    waited, end = waits("worker_lost", Retry(backoff_s=1.0, max_losses=4))
+    waited, end = waits("worker_lost", Retry(backoff_s=4.0, max_losses=7))
     assert waited[0] == 0.0
-    assert within(waited[1:], 1.0, 2.0)
-    assert (end.is_poison, end.error.code, end.task.losses, end.task.failures) == (True, "poison", 4, 0)
+    assert within(waited[1:], 4.0, 8.0, 16.0, LOSS_BACKOFF_MAX_S, LOSS_BACKOFF_MAX_S)
+    assert (end.is_poison, end.error.code, end.task.losses, end.task.failures) == (True, "poison", 7, 0)
     assert "millrace dead-letters" in end.error.remedy
 
 
