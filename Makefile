@@ -10,6 +10,8 @@ EXAMPLE ?= digits
 NAME ?= *
 ARGS ?=
 JOBS ?= 2
+KILLS ?= 3000
+LIMIT_S ?= 7200
 PIP_ARGS ?= --quiet --disable-pip-version-check
 
 BIN := .venv/bin
@@ -19,7 +21,7 @@ PYTHONS := python3.11 python3.12 python3.13 python3.14 python3 python
 PYTHON_IS_FIT := import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))
 SOURCES := shared services tests examples
 
-.PHONY: run test check bench clean help
+.PHONY: run test check bench chaos clean help
 
 help: ## say what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +47,11 @@ bench: $(DEV_STAMP) ## run the benchmarks, or only $NAME
 	@for file in tests/benchmarks/bench_$(NAME).py; do \
 	    echo "$$file"; PYTHONPATH=tests $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" $(ARGS); \
 	done
+
+chaos: $(DEV_STAMP) ## kill $KILLS processes of a factory on servers, which are restarted, then of one without; record it
+	@infra/testing/install-servers.sh
+	@CHAOS_KILLS=$(KILLS) CHAOS_LIMIT_S=$(LIMIT_S) CHAOS_RECORD=1 \
+	    $(BIN)/pytest -q -s tests/chaos/test_storm_servers.py tests/chaos/test_storm_embedded.py $(ARGS)
 
 clean: ## remove .venv and caches
 	@rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

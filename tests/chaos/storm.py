@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +25,13 @@ NAP_S = (0.2, 4.0)
 
 TERMINATED = ("worker", "conductor", "gateway", "serve")
 MAX_PAUSE_S = 1.2
-NUM_POWER_LOSSES = 2
+SHARE = 0.7
+"""Of the limit, in which all blows are to fall: a busy machine deals them more slowly."""
+
+MIN_UP_S = 5.0
+"""RabbitMQ 3.10 forgets a quorum queue that is killed just after its birth."""
+
+MAX_DOWN_S = 10.0
 
 
 class Storm:
@@ -51,10 +57,17 @@ class Storm:
         self._servers = servers or {}
         self._asleep: list[tuple[float, int]] = []
 
-    def rage(self, *, num_kills: int, restarts_each: int, limit_s: float) -> None:
-        """Submit and strike until there were so many kills and restarts, or time is up."""
-        deadline, pause_s = time.monotonic() + limit_s, min(MAX_PAUSE_S, 0.7 * limit_s / num_kills)
-        with self._meanwhile(restarts_each=restarts_each, deadline=deadline) as others:
+    def rage(self, *, num_kills: int, restarts_each: int, num_power_losses: int, limit_s: float) -> None:
+        """Submit and strike until there were so many kills, restarts of each server and losses of a host, or time is up."""
+        deadline, pause_s = time.monotonic() + limit_s, min(MAX_PAUSE_S, SHARE * limit_s / num_kills)
+        rng = random.Random(self.seed + 2)
+        servers = [name for name in self._servers for _ in range(restarts_each)]
+        rng.shuffle(servers)
+        restarts = _waits_s(rng, len(servers), limit_s)
+        losses = _waits_s(rng, num_power_losses, limit_s)
+        with self._meanwhile(
+            lambda: self._restart(servers, restarts, deadline), lambda: self._lose_power(losses, deadline)
+        ) as others:
             rng = random.Random(self.seed)
             while not self.users.runs and time.monotonic() < deadline:
                 time.sleep(0.1)
@@ -66,17 +79,17 @@ class Storm:
             self._wake(until=float("inf"))
 
     @contextmanager
-    def _meanwhile(self, *, restarts_each: int, deadline: float) -> Iterator[list[Future[None]]]:
-        """Users at work, and servers and the second host going down; what is given are the latter, which end by themselves."""
+    def _meanwhile(self, *others: Callable[[], None]) -> Iterator[list[Future[None]]]:
+        """Users at work until the block ends, and others who end by themselves; what is given are the latter."""
         calm = threading.Event()
-        with ThreadPoolExecutor(4) as pool:
+        with ThreadPoolExecutor() as pool:
             working = [pool.submit(self.users.submit_until, calm), pool.submit(self.users.wish_until, calm)]
-            others = [pool.submit(self._restart, restarts_each, deadline), pool.submit(self._lose_power, deadline)]
+            ending = [pool.submit(other) for other in others]
             try:
-                yield others
+                yield ending
             finally:
                 calm.set()
-        for future in (*working, *others):
+        for future in (*working, *ending):
             future.result()
 
     def _strike(self, rng: random.Random) -> None:
@@ -101,24 +114,27 @@ class Storm:
                 victims.send(pid, signal.SIGCONT)
         self._asleep = [(due_at, pid) for due_at, pid in self._asleep if due_at > until]
 
-    def _restart(self, times: int, deadline: float) -> None:
-        rng = random.Random(self.seed + 2)
-        order = [name for name in self._servers for _ in range(times)]
-        rng.shuffle(order)
-        for name in order:
-            time.sleep(5 + rng.random())  # RabbitMQ 3.10 forgets a quorum queue that is killed just after its birth
+    def _restart(self, servers: Sequence[str], waits_s: Sequence[float], deadline: float) -> None:
+        for name, wait_s in zip(servers, waits_s, strict=True):
+            time.sleep(wait_s)
             if time.monotonic() > deadline:
                 return
             self._servers[name]()
             self.restarts[name] += 1
 
-    def _lose_power(self, deadline: float) -> None:
+    def _lose_power(self, waits_s: Sequence[float], deadline: float) -> None:
         rng = random.Random(self.seed + 4)
-        for _ in range(NUM_POWER_LOSSES):
-            time.sleep(rng.uniform(5, 15))
+        for wait_s in waits_s:
+            time.sleep(wait_s)
             if time.monotonic() > deadline:
                 return
             self._target.second.lose_power()
             self.hits["host"] += 1
-            time.sleep(rng.uniform(0, 10))
+            time.sleep(rng.uniform(0, MAX_DOWN_S))
             self._target.second.start()
+
+
+def _waits_s(rng: random.Random, count: int, limit_s: float) -> list[float]:
+    """How long to wait before each of so many blows, if they are to fall in SHARE of the limit at the latest."""
+    longest = max(2 * MIN_UP_S, SHARE * limit_s / max(1, count) - MIN_UP_S)
+    return [rng.uniform(MIN_UP_S, longest) for _ in range(count)]

@@ -20,4 +20,4 @@ pytestmark = pytest.mark.timeout(LIMIT_S + CALM_S + 240)
 def test_nothing_is_lost_on_servers_that_are_restarted(
     production_settings: Settings, restarts: dict[str, Callable[[], None]], rows: Path
 ) -> None:
-    storm_over(production_settings, data=rows, servers=restarts, restarts_each=3)
+    storm_over(production_settings, data=rows, servers=restarts)

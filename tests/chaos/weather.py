@@ -19,19 +19,19 @@ KILLS = int(os.environ.get("CHAOS_KILLS", "200"))
 LIMIT_S = float(os.environ.get("CHAOS_LIMIT_S", "270"))
 SEED = int(os.environ.get("CHAOS_SEED", str(int(time.time()) % 1_000_000)))
 IS_RECORDED = os.environ.get("CHAOS_RECORD", "") == "1"
+RESTARTS_EACH = max(3, KILLS // 67)
+POWER_LOSSES = max(2, KILLS // 100)
 REST_S = 30.0
 """How long queues may take to be empty after the last run's end."""
 
 
-def storm_over(
-    settings: Settings, *, data: Path, restarts_each: int = 0, servers: Mapping[str, Callable[[], None]] | None = None
-) -> None:
+def storm_over(settings: Settings, *, data: Path, servers: Mapping[str, Callable[[], None]] | None = None) -> None:
     """Rage, wait for calm, and look whether all is well."""
-    print(f"chaos seed: CHAOS_SEED={SEED} CHAOS_KILLS={KILLS}")
+    print(f"chaos: CHAOS_SEED={SEED} make chaos KILLS={KILLS} LIMIT_S={LIMIT_S:g}")
     began = time.monotonic()
     with running_target(settings) as target:
         storm = Storm(target, seed=SEED, data=data, servers=servers)
-        storm.rage(num_kills=KILLS, restarts_each=restarts_each, limit_s=LIMIT_S)
+        storm.rage(num_kills=KILLS, restarts_each=RESTARTS_EACH, num_power_losses=POWER_LOSSES, limit_s=LIMIT_S)
         raged_s = time.monotonic() - began
         ends = storm.users.ends(limit_s=CALM_S)
         calmed_s = time.monotonic() - began - raged_s
@@ -49,7 +49,7 @@ def storm_over(
     orphans = target.orphans()
     assert orphans == [], orphans
     assert storm.kills.total() >= KILLS, "the storm was too slow to mean anything"
-    assert all(storm.restarts[name] >= restarts_each for name in servers or {})
+    assert all(storm.restarts[name] >= RESTARTS_EACH for name in servers or {})
 
 
 def _why(target: Target, run_id: str) -> list[str]:
