@@ -160,12 +160,8 @@ def _rows(
 
 
 def _local(context: Context, segment: Segment) -> Path:
-    """The file on this host, under the name that the runtime's own cache gives it."""
-    target = context.cache / segment.blob[:2] / f"{segment.blob}.parquet"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        context.store.fetch(segment.blob, target)
-    return target
+    """The file on this host, under the name that it has there for others, too."""
+    return context.cache.file(context.store, segment.blob, suffix=".parquet")
 
 
 def _aligned(

@@ -73,6 +73,12 @@ class Settings(BaseSettings):
         description="Whether a child goes on to further short attempts of its kind and tenant; false: a fork for each, which "
         "costs ten times as much.",
     )
+    cache_max_bytes: int = Field(
+        default=50 * 10**9,
+        ge=0,
+        description="How much of what attempts fetched a host keeps under home, beyond what they use now; 0: all. Several "
+        "runs' data and models fit.",
+    )
     grace_s: float = Field(
         default=20.0, ge=0, description="How long attempts may go on after SIGTERM; then they are handed back."
     )

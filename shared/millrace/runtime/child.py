@@ -11,6 +11,7 @@ import shutil
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from millrace.runtime.channel import Channel
 from millrace.runtime.cleanliness import Baseline
 from millrace.runtime.code import load_code
 from millrace.runtime.failures import to_error
+from millrace.runtime.fetched import FetchCache
 from millrace.runtime.heads import TaskHead, head_name
 from millrace.runtime.logging import configure_logging
 from millrace.runtime.stage import Context, HandedBack, Inputs, StopSign
@@ -70,7 +72,6 @@ class _Warm:
         self.bound = configure_logging(settings)
         self.baseline = Baseline()
         self._stores: dict[str, Store] = {}
-        (settings.home / "cache").mkdir(parents=True, exist_ok=True)
 
     def store(self, tenant: str) -> Store:
         """The store, opened at its first use: a stage's error, if it cannot be."""
@@ -152,10 +153,11 @@ def _execute(
 
     store = warm.store(command.tenant)
     checkpoint = request["checkpoint"]
+    cache = FetchCache(warm.settings.home / "cache", max_bytes=warm.settings.cache_max_bytes)
     context = Context(
         store=store,
         workdir=Path(request["workdir"]),
-        cache=warm.settings.home / "cache",
+        cache=cache,
         run_id=command.run_id,
         stage=command.stage,
         attempt_id=command.attempt_id,
@@ -177,7 +179,8 @@ def _execute(
         earlier=ArtifactRef.model_validate(checkpoint) if checkpoint else None,
     )
     os.chdir(context.workdir)  # what stage code writes to relative paths goes away with the attempt
-    return phases.execute(command, load_code(command, context), context, _open_inputs(command, context))
+    with closing(cache):
+        return phases.execute(command, load_code(command, context), context, _open_inputs(command, context))
 
 
 def _remove(workdir: Path) -> None:

@@ -16,7 +16,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
@@ -27,6 +27,7 @@ from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType, FileEntry, Manifest
 from millrace.contracts.events import StageOutputs, Verdict
 from millrace.contracts.ids import new_id
+from millrace.runtime.fetched import FetchCache
 from millrace.runtime.heads import TaskHead
 from millrace.store import Store
 from millrace.store.artifacts import read_manifest, write_manifest
@@ -62,7 +63,7 @@ class Artifact:
     ref: ArtifactRef
     manifest: Manifest
     store: Store
-    cache: Path
+    cache: FetchCache
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -81,28 +82,11 @@ class Artifact:
     def file(self, path: str) -> Path:
         """A local, verified, read-only copy of one file; shared by attempts on this host."""
         entry = self.entry(path)
-        target = self.cache / entry.digest[:2] / (entry.digest + Path(path).suffix)
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self.store.fetch(entry.digest, target)
-        return target
+        return self.cache.file(self.store, entry.digest, size_bytes=entry.size_bytes, suffix=Path(path).suffix)
 
     def directory(self) -> Path:
         """A local directory with every file under its manifest path (hard links into the cache)."""
-        root = self.cache / "trees" / self.ref.digest
-        for entry in self.manifest.files:
-            # Each is looked for: a mark that all are there may outlive a power loss that they do not.
-            target = root / entry.path
-            if not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                _link(self.file(entry.path), target)
-        return root
-
-
-def _link(source: Path, target: Path) -> None:
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
-    os.link(source, scratch)
-    os.replace(scratch, target)
+        return self.cache.tree(self.store, self.ref.digest, self.manifest)
 
 
 class HandedBack(BaseException):
@@ -120,7 +104,7 @@ class Context:
     Attributes:
         store: Where outputs go.
         workdir: An empty directory, removed after the attempt.
-        cache: Host-wide directory of fetched blobs.
+        cache: What this host has fetched; a file that an attempt asked for stays until it ends.
         seed: Of the run; equal seeds and inputs give equal bytes on equal CPUs.
         device: `cpu` or `cuda:0`.
         num_threads: How many threads the attempt may use.
@@ -132,7 +116,7 @@ class Context:
 
     store: Store
     workdir: Path
-    cache: Path
+    cache: FetchCache
     run_id: str
     stage: str
     attempt_id: str
@@ -242,12 +226,11 @@ def local_context(
         fence: The attempt's number. A second attempt resumes from what the first one of this stage left in the store.
         stop: What asks the attempt to stop.
     """
-    cache = root / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     attempt_id = f"run_local.{stage}.plan.0.{fence}"
     head = TaskHead(store, f"tasks/run_local/{stage}/plan0/0", attempt_id=attempt_id, fence=fence, nonce=new_id("del"))
     earlier = head.seal().checkpoint if fence > 1 else None
-    with tempfile.TemporaryDirectory(dir=root) as workdir:
+    with tempfile.TemporaryDirectory(dir=root) as workdir, closing(FetchCache(root / "cache")) as cache:
         yield Context(
             store=store, workdir=Path(workdir), cache=cache, run_id="run_local", stage=stage, attempt_id=attempt_id,
             fence=fence, seed=seed, device="cpu", num_threads=os.cpu_count() or 1, log=structlog.get_logger(),
