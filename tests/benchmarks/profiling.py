@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,19 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PY_SPY = "py-spy==0.4.1"
-RATE_HZ = 200
+RATE_HZ = 100
+SECONDS = 5
+"""How long is sampled, from the beginning of the block. Asked to end by a signal, py-spy on busy cores did not."""
 
 
 @contextmanager
 def profiled(pid: int, path: Path) -> Iterator[None]:
     """Sample all threads that hold a core while the block runs; write folded stacks, a line each with its samples."""
     command = [_py_spy(), "record", "--pid", pid, "--output", path, "--format", "raw", "--rate", RATE_HZ, "--threads"]
-    sampler = subprocess.Popen([str(c) for c in [*command, "--nonblocking"]], stdout=subprocess.DEVNULL)
+    command += ["--nonblocking", "--duration", SECONDS]
+    sampler = subprocess.Popen([str(c) for c in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
+        sampler.wait(4 * SECONDS)
     finally:
-        sampler.send_signal(signal.SIGINT)  # at which it writes what it has
-        sampler.wait(30)
+        sampler.kill()
+        sampler.wait()
 
 
 def _py_spy() -> Path:
