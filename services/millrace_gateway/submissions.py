@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from millrace import errors
+from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.events import Event, Origin, RunSubmitted, make_event
 from millrace.contracts.graph import expand
 from millrace.contracts.ids import new_run_id
 from millrace.contracts.loading import load_spec
 from millrace.contracts.params import resolve_params
-from millrace.contracts.pipelines import Graph
+from millrace.contracts.pipelines import Graph, PipelineSpec
 from millrace.contracts.views import PlanRequest, RerunRun, SubmitRun
 from millrace.ledger.ledger import Written
 from millrace.ledger.uploads import is_kept
@@ -53,18 +56,22 @@ def expanded(body: SubmitRun | PlanRequest, backends: Backends) -> Graph:
     """Validate the spec and expand it; data sets that are named by digest must be in this tenant's store."""
     spec = load_spec(body.pipeline)
     graph = expand(spec, body.params, tenant=backends.settings.tenant, seed=body.seed)
-    for name, value in resolve_params(spec, body.params).items():
-        if (
-            not isinstance(value, str)
-            and spec.params[name].type == "dataset"
-            and not _is_stored(backends, value.digest)
-        ):
+    check_stored(backends, spec, resolve_params(spec, body.params))
+    return graph
+
+
+def check_stored(backends: Backends, spec: PipelineSpec, values: Mapping[str, Any]) -> None:
+    """Refuse data sets that are named by digest and are not in this tenant's store. Raises InvalidSpec."""
+    for name, value in values.items():
+        if spec.params[name].type != "dataset" or isinstance(value, str):
+            continue
+        digest = ArtifactRef.model_validate(value).digest
+        if not _is_stored(backends, digest):
             raise errors.InvalidSpec(
-                f"No artifact {value.digest[:12]} is in the store.",
+                f"No artifact {digest[:12]} is in the store.",
                 field=f"params.{name}",
                 remedy="Upload the data first: POST /v1/datasets.",
             )
-    return graph
 
 
 def repeated(written: Written, change: RerunRun) -> SubmitRun:

@@ -17,6 +17,7 @@ from millrace.ledger import triggers as kept
 from millrace.ledger.database import Transaction
 from millrace_gateway.backends import Backends, Using
 from millrace_gateway.routes.answers import problems
+from millrace_gateway.submissions import check_stored
 
 router = APIRouter(prefix="/v1", tags=["pipelines"], responses=problems())
 
@@ -72,6 +73,7 @@ def _apply(name: str, body: ApplyPipeline, backends: Backends) -> None:
         )
     tenant = backends.settings.tenant
     check_triggers(spec, body, tenant)
+    check_stored(backends, spec, body.params)
     backends.ledger.database.transact(lambda tx: kept.apply_pipeline(tx, tenant, spec, body.params, now=time.time()))
 
 

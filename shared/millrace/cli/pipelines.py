@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -83,12 +84,15 @@ def triggers(action: str, trigger_id: str, as_json: bool) -> int:
     return 0
 
 
-def _print_triggers(found: list[TriggerView] | tuple[TriggerView, ...]) -> None:
-    print_table(
-        ("trigger", "pipeline", "what", "next", "latest run", "error"),
-        [(t.trigger_id, t.pipeline, _what(t), _next(t), t.latest_run or "-", t.error or "-") for t in found],
-        empty="No triggers: nothing starts by itself.",
-    )
+def _print_triggers(found: Sequence[TriggerView]) -> None:
+    """Two lines each, as ids and times do not fit side by side in a narrow terminal."""
+    if not found:
+        click.echo("No triggers: nothing starts by itself.")
+    for trigger in found:
+        click.echo(f"{trigger.trigger_id}  {trigger.pipeline}  {_what(trigger)}")
+        click.echo(f"    next {_next(trigger)}  latest run {trigger.latest_run or '-'}")
+        if trigger.error:
+            click.echo(f"    {click.style('error', fg='red')}: {trigger.error}")
 
 
 def _what(view: TriggerView) -> str:
