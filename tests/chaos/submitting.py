@@ -23,6 +23,9 @@ GIVE_UP_S = 120.0
 EVERY_S = 2.0
 WISH_EVERY_S = 4.0
 MODEL_EVERY = 8
+NUM_ENDPOINTS = 40 * MODEL_EVERY
+"""So many that no release is replaced before a server had it: a run whose release is fails, and says so."""
+
 RECENT = 4
 """Wishes are about one of so many runs that were submitted last."""
 
@@ -38,13 +41,13 @@ def mapped(number: int) -> Pipeline:
     return _patient("mapped", stages)
 
 
-def modelled(**train: Any) -> Pipeline:
+def modelled(endpoint: str, **train: Any) -> Pipeline:
     """The lifecycle of a small model, from rows to an endpoint; two epochs unless `train` says otherwise."""
     stages: dict[str, Any] = {
         "clean": {"with": {"target": "label", "task": "tabular_classification"}},
         "train": {"with": train or {"epochs": 2}},
         "evaluate": {},
-        "deploy": {"with": {"endpoint": "stormy"}},
+        "deploy": {"with": {"endpoint": endpoint}},
     }
     return _patient("modelled", stages, params={"data": {"type": "dataset"}})
 
@@ -76,7 +79,8 @@ class Users:
         while not calm.is_set():
             number += 1
             with_model = self._data is not None and number % MODEL_EVERY == 2
-            self._submit(modelled() if with_model else mapped(number), number, with_data=with_model)
+            pipeline = modelled(f"stormy{number % NUM_ENDPOINTS}") if with_model else mapped(number)
+            self._submit(pipeline, number, with_data=with_model)
             calm.wait(rng.expovariate(1 / EVERY_S))
 
     def wish_until(self, calm: threading.Event) -> None:

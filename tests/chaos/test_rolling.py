@@ -38,7 +38,7 @@ def test_an_orderly_restart_of_all_processes_loses_nothing_and_wastes_no_attempt
     stack_settings: Settings, rows: Path
 ) -> None:
     with running_target(stack_settings, MILLRACE_GRACE_S=str(GRACE_S)) as target, Client(target.urls[0]) as client:
-        training = client.submit(modelled(steps=STEPS, checkpoint_every_s=1), data=rows)
+        training = client.submit(modelled("rolling", steps=STEPS, checkpoint_every_s=1), data=rows)
         wait_for(lambda: has_checkpoint(stack_settings, training))
         with users_at_work(target) as users:
             for kind in ("worker", "conductor", "gateway", "serve"):
