@@ -50,6 +50,7 @@ COMMANDS = {
     "conductor": ("millrace.cli.services:conductor", "Start one conductor."),
     "gateway": ("millrace.cli.services:gateway", "Start one gateway, the HTTP API."),
     "serve": ("millrace.cli.services:serve", "Start one model server."),
+    "migrate": ("millrace.cli.migrate:migrate", "Bring the ledger's schema up to date, or say whether that is due."),
     "gc": ("millrace.cli.gc:gc", "Collect garbage now, or say what would go."),
     "doctor": ("millrace.cli.doctor:doctor", "Say what is configured and reachable, and what to do about faults."),
 }

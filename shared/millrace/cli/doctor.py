@@ -62,7 +62,7 @@ def examine() -> list[Finding]:
         Finding("python", "ok", f"{sys.version.split()[0]}, {os.cpu_count()} cores"),
         _home(settings),
         _checked("broker", _shown(settings.broker), lambda: _check_broker(settings)),
-        _checked("ledger", _shown(settings.database), lambda: _check_ledger(settings)),
+        _ledger(settings),
         _checked("store", _shown(settings.store), lambda: _check_store(settings)),
         _factory(settings),
         *_devices(),
@@ -102,14 +102,29 @@ def _check_broker(settings: Settings) -> None:
         bus.close()
 
 
-def _check_ledger(settings: Settings) -> None:
-    from millrace.ledger.ledger import open_ledger
+def _ledger(settings: Settings) -> Finding:
+    """Its schema is read and not migrated: this may be the new version, tried out beside the old one."""
+    from millrace.ledger.connect import open_database
+    from millrace.ledger.migrating import read_schema
+    from millrace.ledger.migrations import CODE
 
-    ledger = open_ledger(settings.database)
+    shown = _shown(settings.database)
     try:
-        ledger.check()
-    finally:
-        ledger.close()
+        database = open_database(settings.database)
+        try:
+            schema = read_schema(database)
+        finally:
+            database.close()
+    except errors.MillraceError as error:
+        return Finding("ledger", "fault", f"{error.field or shown}: {error.message}", error.remedy)
+    detail = f"{shown}, {schema.describe(code=CODE)}"
+    if schema.oldest_code > CODE:
+        return Finding("ledger", "fault", detail, "Upgrade Millrace.")
+    if 0 < schema.version < CODE:
+        return Finding(
+            "ledger", "note", detail, "The first conductor or gateway to start does it, or `millrace migrate`."
+        )
+    return Finding("ledger", "ok", f"{shown}, empty" if not schema.version else detail)
 
 
 def _check_store(settings: Settings) -> None:

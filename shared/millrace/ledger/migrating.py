@@ -32,6 +32,15 @@ class Schema:
     begun: int
     oldest_code: int
 
+    def describe(self, *, code: int) -> str:
+        """In words, beside the schema that this code was written for."""
+        if self.oldest_code > code:
+            return f"schema {self.begun} is for code of schema {self.oldest_code} and newer, this is of {code}"
+        if self.version < code:
+            begun = ", the next is begun" if self.begun > self.version else ""
+            return f"schema {self.version}{begun}, this code needs {code}: a migration is due"
+        return f"schema {self.version}, code of schema {code}"
+
 
 def migrate(database: SharedDatabase, *, migrations: Sequence[Migration] = MIGRATIONS) -> Schema:
     """Bring the database to these migrations' schema. Of many processes that do so at once one does, the others wait.
