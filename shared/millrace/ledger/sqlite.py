@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from millrace import errors
-from millrace.folders import make_folder, sync_folder
+from millrace.folders import make_folder
 from millrace.ledger.database import REPORT, Row, Transaction
 
 T = TypeVar("T")
@@ -90,8 +90,6 @@ class SQLiteDatabase:
             connection = sqlite3.connect(self._path, timeout=30, isolation_level=None, check_same_thread=False)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=FULL")
-            # SQLite syncs the WAL's name for whoever made it, when that one commits; another's commit must not wait for that.
-            sync_folder(self._path.parent)
             self._local.connection, self._local.pid = connection, os.getpid()
             self._local.lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._opened.append((connection, self._local.lock))

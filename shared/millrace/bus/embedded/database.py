@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from millrace.bus.embedded.locks import LockFile
-from millrace.folders import sync_folder
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS exchanges (name TEXT PRIMARY KEY, type TEXT NOT NULL) WITHOUT ROWID;
@@ -62,8 +61,6 @@ class Database:
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute(f"PRAGMA synchronous={'NORMAL' if is_lasting else 'OFF'}")
             self._connection.executescript(_SCHEMA)
-            if is_lasting:  # SQLite leaves the WAL's name to the commits of whoever made it, which may never commit
-                sync_folder(path.parent)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
