@@ -10,50 +10,57 @@ from __future__ import annotations
 
 import os
 import random
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 from chaos.power_loss.operations import Operation
 
 SECTORS = (512, 4096)
 SHARED_MEMORY = "-shm"
-"""SQLite writes these files by memory alone, unseen here, and says that it trusts them only while a process has them."""
+"""SQLite writes these files through memory, unseen here, and trusts them only while a process has them open."""
 
 
 @dataclass(eq=False)
 class File:
     """Bytes that are certain, and later writes and truncations that are not."""
 
+    is_fifo: bool = False
     certain: bytearray = field(default_factory=bytearray)
     uncertain: list[Operation] = field(default_factory=list)
-    is_fifo: bool = False
+    size: int = 0
 
-    @property
-    def size(self) -> int:
-        size = len(self.certain)
-        for change in self.uncertain:
-            size = _resized(size, change)
-        return size
+    def change(self, operation: Operation) -> None:
+        if operation.kind == "write" and operation.offset is None:
+            operation = replace(operation, offset=self.size)
+        self.uncertain.append(operation)
+        self.size = _size_after(operation, self.size)
 
     def sync(self, began: int) -> None:
-        for change in self.uncertain:
-            if change.ended < began:
-                _write(self.certain, change)
-        self.uncertain = [change for change in self.uncertain if change.ended >= began]
+        for operation in self.uncertain:
+            if operation.ended < began:
+                _write(self.certain, operation)
+        self.uncertain = [operation for operation in self.uncertain if operation.ended >= began]
 
-    def survivor(self, rng: random.Random) -> bytes:
-        """Its bytes after a power loss."""
-        content, fate = bytearray(self.certain), rng.choice(("lost", "kept", "first", "some", "some"))
-        if fate == "lost":
-            return bytes(content)
-        sector, chance = rng.choice(SECTORS), 1.0 if fate == "kept" else rng.choice((0.1, 0.5, 0.9))
-        num = rng.randint(0, len(self.uncertain)) if fate == "first" else len(self.uncertain)
-        for change in self.uncertain[:num]:
-            for part in _sectors(change, sector):
-                if fate == "first" or rng.random() < chance:
+    def now(self) -> bytes:
+        content = bytearray(self.certain)
+        for operation in self.uncertain:
+            _write(content, operation)
+        return bytes(content)
+
+    def after_loss(self, rng: random.Random) -> bytes:
+        """Its bytes when the power comes back."""
+        fate = rng.choice(("lost", "kept", "first", "some", "some"))
+        sector, chance = rng.choice(SECTORS), rng.choice((0.1, 0.5, 0.9)) if fate == "some" else 1.0
+        num = {"lost": 0, "first": rng.randint(0, len(self.uncertain))}.get(fate, len(self.uncertain))
+        content = bytearray(self.certain)
+        for operation in self.uncertain[:num]:
+            for part in _parts(operation, sector):
+                if rng.random() < chance:
                     _write(content, part)
-        if rng.random() < 0.3 and self.size > len(content):  # the new size reached the disk, and the bytes did not
-            content.extend(bytes(self.size - len(content)))
+        if rng.random() < 0.3:  # the new size reached the disk, and the bytes did not
+            content.extend(bytes(max(0, self.size - len(content))))
         return bytes(content)
 
 
@@ -61,79 +68,130 @@ class File:
 class Folder:
     """Names that are certain, and later changes that are not; None removes a name."""
 
-    certain: dict[str, File | Folder] = field(default_factory=dict)
-    uncertain: list[tuple[int, str, File | Folder | None]] = field(default_factory=list)
-    now: dict[str, File | Folder] = field(default_factory=dict)
+    certain: dict[str, Node] = field(default_factory=dict)
+    uncertain: list[tuple[int, str, Node | None]] = field(default_factory=list)
+    now: dict[str, Node] = field(default_factory=dict)
 
-    def change(self, ended: int, name: str, to: File | Folder | None) -> None:
-        self.uncertain.append((ended, name, to))
-        _put(self.now, name, to)
+    def change(self, ended: int, name: str, node: Node | None) -> None:
+        self.uncertain.append((ended, name, node))
+        _name(self.now, name, node)
 
     def sync(self, began: int) -> None:
-        for ended, name, to in self.uncertain:
+        for ended, name, node in self.uncertain:
             if ended < began:
-                _put(self.certain, name, to)
+                _name(self.certain, name, node)
         self.uncertain = [change for change in self.uncertain if change[0] >= began]
 
-    def survivor(self, rng: random.Random) -> dict[str, File | Folder]:
-        """Its names after a power loss."""
+    def after_loss(self, rng: random.Random) -> dict[str, Node]:
+        """Its names when the power comes back."""
         names, chance = dict(self.certain), rng.choice((0.0, 0.5, 0.9, 1.0))
-        for _, name, to in self.uncertain:
+        for _, name, node in self.uncertain:
             if rng.random() < chance:
-                _put(names, name, to)
+                _name(names, name, node)
         return names
 
 
+Node = File | Folder
+
+
 class Disk:
-    """A folder's tree under a log of operations, applied one after the other. It begins empty."""
+    """The tree of a folder under a log of operations. It begins empty."""
 
     def __init__(self) -> None:
         self.root = Folder()
 
     def apply(self, operation: Operation) -> None:
+        """Let one operation happen; they come in the order in which they ended."""
+        node = self._find(operation.path)
         if operation.kind == "sync":
-            if (synced := self._find(operation.path)) is not None:
-                synced.sync(operation.began)
-        elif operation.kind in ("write", "truncate"):
-            self._change(operation)
-        else:
-            self._name(operation)
+            if node is not None:
+                node.sync(operation.began)
+        elif operation.kind not in ("write", "truncate"):
+            self._rename(operation, node)
+        elif isinstance(node, File):  # else its name went while somebody still wrote to it
+            node.change(operation)
 
-    def crash(self, folder: Path, rng: random.Random) -> None:
-        """Make what a power loss now leaves, in a new folder."""
-        self._make(folder, self.root, lambda inode: inode.survivor(rng), {}, rng)
+    def lose_power(self, folder: Path, rng: random.Random) -> None:
+        """Make what a power loss leaves, at a path that is free."""
+        _make(folder, self.root, rng, {})
 
-    def stop(self, folder: Path) -> None:
-        """Make what processes see now, in a new folder."""
-        self._make(folder, self.root, lambda inode: _seen(inode), {}, random.Random(0))
+    def contents(self) -> dict[str, bytes]:
+        """What every file holds now, as processes see it, by path; without FIFOs and what is written through memory."""
+        return dict(_walk(self.root, ""))
 
-    def _change(self, operation: Operation) -> None:
-        file = self._find(operation.path)
-        if not isinstance(file, File):
-            return  # written to by whom it was open after its name had gone
-        file.uncertain.append(_placed(operation, file.size) if operation.offset is None else operation)
-
-    def _name(self, operation: Operation) -> None:
-        folder, name = self._folder(operation.path)
-        if operation.kind == "remove":
+    def _rename(self, operation: Operation, node: Node | None) -> None:
+        folder, name = self._parent(operation.path)
+        if operation.kind in ("move", "link"):
+            target, new_name = self._parent(operation.target)
+            target.change(operation.ended, new_name, node)
+        if operation.kind in ("move", "remove"):
             folder.change(operation.ended, name, None)
-        elif operation.kind in ("move", "link"):
-            moved, (target, new_name) = folder.now[name], self._folder(operation.target)
-            target.change(operation.ended, new_name, moved)
-            if operation.kind == "move":
-                folder.change(operation.ended, name, None)
-        elif name and name not in folder.now:
+        elif node is None:
             made = Folder() if operation.kind == "mkdir" else File(is_fifo=operation.kind == "fifo")
             folder.change(operation.ended, name, made)
 
-    def _find(self, path: str) -> File | Folder | None:
-        found: File | Folder | None = self.root
+    def _find(self, path: str) -> Node | None:
+        found: Node | None = self.root
         for name in path.split("/") if path else ():
             found = found.now.get(name) if isinstance(found, Folder) else None
         return found
 
-    def _folder(self, path: str) -> tuple[Folder, str]:
+    def _parent(self, path: str) -> tuple[Folder, str]:
         parent, _, name = path.rpartition("/")
         folder = self._find(parent)
-        assert isinstance(folder, Folder), f"{path}: its folder was made unseen"
+        assert isinstance(folder, Folder), f"nobody was seen to make the folder of {path}"
         return folder, name
+
+
+def _make(path: Path, node: Node, rng: random.Random, made: dict[int, bytes]) -> None:
+    if isinstance(node, Folder):
+        path.mkdir()
+        for name, inner in sorted(node.after_loss(rng).items()):
+            _make(path / name, inner, rng, made)
+    elif node.is_fifo:
+        os.mkfifo(path)
+    elif path.name.endswith(SHARED_MEMORY):
+        path.write_bytes(rng.randbytes(32768))
+    else:  # a file of two names has one content
+        path.write_bytes(made.setdefault(id(node), node.after_loss(rng)))
+
+
+def _walk(folder: Folder, prefix: str) -> Iterator[tuple[str, bytes]]:
+    for name, node in folder.now.items():
+        if isinstance(node, Folder):
+            yield from _walk(node, f"{prefix}{name}/")
+        elif not node.is_fifo and not name.endswith(SHARED_MEMORY):
+            yield prefix + name, node.now()
+
+
+def _name(names: dict[str, Node], name: str, node: Node | None) -> None:
+    if node is None:
+        names.pop(name, None)
+    else:
+        names[name] = node
+
+
+def _size_after(operation: Operation, size: int) -> int:
+    if operation.kind == "truncate":
+        return operation.size
+    return max(size, (operation.offset or 0) + len(operation.data))
+
+
+def _write(content: bytearray, operation: Operation) -> None:
+    offset = operation.size if operation.kind == "truncate" else operation.offset or 0
+    content.extend(bytes(max(0, offset - len(content))))
+    if operation.kind == "truncate":
+        del content[offset:]
+    else:
+        content[offset : offset + len(operation.data)] = operation.data
+
+
+def _parts(operation: Operation, sector: int) -> Iterator[Operation]:
+    """A write as the disk sees it: in pieces that end where sectors do."""
+    if operation.kind == "truncate":
+        yield operation
+        return
+    start, data = operation.offset or 0, operation.data
+    edges = [0, *range(sector - start % sector, len(data), sector), len(data)]
+    for left, right in pairwise(edges):
+        yield replace(operation, offset=start + left, data=data[left:right])
