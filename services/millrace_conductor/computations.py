@@ -21,12 +21,10 @@ from millrace_conductor.keys import base_of, code_name
 from millrace_conductor.lifecycle import graph_stage
 from millrace_conductor.uses import read_by
 from millrace_conductor.verifying import Verifier, named_in
+from millrace_conductor.windows import Phase, phase_of
 
 CHUNK = 1000
 """Tasks looked up in one transaction; the next ones right after it."""
-
-Phase = tuple[str, str, int, str]
-"""Run, stage, round and phase: tasks of one differ by index alone."""
 
 NO_CODE = "the live workers of its service do not agree on one version of its code"
 
@@ -49,7 +47,7 @@ class Knowledge:
 
     def base(self, folding: Folding, task: TaskState) -> Base | None:
         """What the task's answer depends on; None where no code was agreed on."""
-        phase = _phase(task.key)
+        phase = phase_of(task.key)
         if phase not in self.bases:
             self.bases[phase] = _base(folding, folding.runs[task.key.run_id], task.key, self)
         return self.bases[phase]
@@ -65,7 +63,7 @@ class _Look:
     sources: dict[Phase, str] = field(default_factory=dict)
 
     def count(self, task: TaskState, what: str) -> None:
-        self.counts.setdefault(_phase(task.key), Counter())[what] += 1
+        self.counts.setdefault(phase_of(task.key), Counter())[what] += 1
 
 
 def decide(folding: Folding, classes: Iterable[tuple[str, str]], known: Knowledge) -> None:
@@ -166,7 +164,7 @@ def _answer(look: _Look, task: TaskState, answer: Answer) -> None:
     if task.key.phase == "plan":
         spec = graph_stage(run.graph, task.key.stage)
         folding.uses.update(read_by(run, spec, inputs_of(folding.tx, run, spec)))
-    look.sources[_phase(task.key)] = answer.run_id
+    look.sources[phase_of(task.key)] = answer.run_id
     apply(folding, run, answered(run, task, answer.fields, folding.now), task=task)
     folding.outcome.has_more = True  # what follows from it can be looked up at once
 
@@ -227,7 +225,3 @@ def _base(folding: Folding, run: RunState, key: TaskKey, known: Knowledge) -> Ba
 
 def _key(base: Base, task: TaskState) -> str:
     return f"{base.base}.{task.key.idx}"
-
-
-def _phase(key: TaskKey) -> Phase:
-    return key.run_id, key.stage, key.round, key.phase

@@ -11,6 +11,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 
 import structlog
@@ -30,14 +31,9 @@ from millrace_conductor.inputs import inputs_of
 from millrace_conductor.lifecycle import fail_stage, graph_stage, with_stage
 from millrace_conductor.shares import Claim, divide, let_in
 from millrace_conductor.uses import read_by
+from millrace_conductor.windows import Class, Paces
 
 log = structlog.get_logger()
-
-IN_FLIGHT_PER_SLOT = 2
-"""One task working and one waiting beside it: a slot never idles between two, and the broker never holds a flood."""
-
-Class = tuple[str, str]
-"""A service and a resource class: what names a command queue."""
 
 
 def dispatch(
@@ -49,6 +45,7 @@ def dispatch(
     weights: Mapping[str, float] = MappingProxyType({}),
     luck: Callable[[], float] = random.random,
     known: Knowledge | None = None,
+    paces: Paces | None = None,
 ) -> None:
     """Turn pending tasks into commands in the outbox: by weight among tenants, by priority and age within one.
 
@@ -60,7 +57,9 @@ def dispatch(
         weights: Of tenants; one that is not named weighs 1.
         luck: In [0, 1), anew at each call.
         known: What cache keys are made of; None where no task has one.
+        paces: How long attempts take, from which follows how many may be out; None: nobody knows.
     """
+    paces = paces or Paces()
     offered = sorted(c for c in set(classes) if slots.get(c, 0) > 0)
     if not offered:
         return
@@ -71,11 +70,15 @@ def dispatch(
     desk.look_at_limits(lane for found in waiting.values() for lane in found)
     for place, found in waiting.items():
         held = lanes.held_places(folding.tx, *place)
-        free = slots[place] * IN_FLIGHT_PER_SLOT - sum(held.values())
-        if free > 0:
-            for task in _choose(desk, place, found, free=free, held=held, weights=weights, luck=luck):
-                if _dispatch_one(folding, task, indices, known):
-                    desk.note(task)
+        choose = partial(_choose, desk, place, found, held=held, weights=weights, luck=luck)
+        chosen = choose(window=paces.most(place, slots[place]))
+        window = paces.least((task.key for task in chosen), slots[place])
+        if sum(held.values()) + len(chosen) > window:  # longer ones come next: what is out is worked off first
+            chosen = choose(window=window)
+        for task in chosen:
+            if _dispatch_one(folding, task, indices, known):
+                desk.note(task)
+        if chosen:
             folding.write_tasks()  # the next class may share a limit's key
 
 
@@ -84,12 +87,15 @@ def _choose(
     place: Class,
     found: Sequence[Lane],
     *,
-    free: int,
+    window: int,
     held: Mapping[str, int],
     weights: Mapping[str, float],
     luck: Callable[[], float],
 ) -> list[TaskState]:
-    """The tasks that take the free places of a class. Of each tenant only as many are read as it gets."""
+    """The tasks that take the free places of a class's window. Of each tenant only as many are read as it gets."""
+    free = window - sum(held.values())
+    if free <= 0:
+        return []
     open_lanes = [lane for lane in found if not desk.is_saturated(lane)]
     claims = {
         t: Claim(held.get(t, 0), free, weights.get(t, 1.0), 1.0 - luck())

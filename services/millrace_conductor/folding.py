@@ -16,6 +16,7 @@ from millrace.ledger.state import RunState, TaskKey, TaskState, TaskStatus
 from millrace_conductor.effects import ReviveTasks, Stop, Yield
 from millrace_conductor.settling import Computed, settle
 from millrace_conductor.verifying import Named
+from millrace_conductor.windows import Took
 
 
 @dataclass(slots=True)
@@ -31,6 +32,7 @@ class Outcome:
         num_admitted: How many runs may start now: their inbox says so.
         unverified: Cached answers, by key, with their tenant and what of them is to be looked for in the store.
         has_more: Whether tasks are left to look up, or another run's inbox has news.
+        took: How long attempts worked whose success was accepted.
     """
 
     stops: list[Stop] = field(default_factory=list)
@@ -41,6 +43,7 @@ class Outcome:
     num_admitted: int = 0
     unverified: dict[str, tuple[str, Named]] = field(default_factory=dict)
     has_more: bool = False
+    took: list[Took] = field(default_factory=list)
 
 
 class Folding:

@@ -24,7 +24,7 @@ from millrace.store import Store
 from millrace.store.connect import open_store
 from millrace_conductor import gc
 from millrace_conductor.computations import Knowledge, decide
-from millrace_conductor.dispatch import Class, dispatch
+from millrace_conductor.dispatch import dispatch
 from millrace_conductor.effects import Stop, Yield
 from millrace_conductor.folding import Folding, Outcome
 from millrace_conductor.gc import collect_forever
@@ -35,6 +35,7 @@ from millrace_conductor.settling import repair
 from millrace_conductor.triggers import Triggers
 from millrace_conductor.verifying import Verifier
 from millrace_conductor.watch import Watch
+from millrace_conductor.windows import Class, Paces
 
 log = structlog.get_logger()
 
@@ -76,6 +77,7 @@ class Conductor:
         self._code: dict[tuple[str, str], str] = {}
         self._indices = ResultIndices(ledger.database, store_of)
         self._verifier = Verifier(store_of)
+        self._paces = Paces()
         self._repaired_at = 0.0
         self._fault: Exception | None = None
 
@@ -277,7 +279,7 @@ class Conductor:
             decide(folding, offered, known)
             dispatch(
                 folding, offered | folding.touched, slots=self._slots, indices=self._indices.written,
-                weights=self.settings.tenant_weights, known=known,
+                weights=self.settings.tenant_weights, known=known, paces=self._paces,
             )  # fmt: skip
             folding.write()
             return folding.outcome
@@ -289,6 +291,7 @@ class Conductor:
             self.relay.give_back(sent)
             raise
         self.relay.hand_over(outcome.rows)
+        self._paces.note(outcome.took)
         if outcome.unindexed and self._indices.want(outcome.unindexed):
             self.work.set()
         if outcome.unverified and self._verifier.want(outcome.unverified):

@@ -18,9 +18,10 @@ from millrace.ledger.database import Row, Transaction
 from millrace.ledger.flow import queues_of
 from millrace.ledger.ledger import open_ledger
 from millrace.ledger.state import TaskKey, TaskState
-from millrace_conductor.dispatch import IN_FLIGHT_PER_SLOT, dispatch
+from millrace_conductor.dispatch import dispatch
 from millrace_conductor.folding import Folding
 from millrace_conductor.handlers import fold
+from millrace_conductor.windows import IN_FLIGHT_PER_SLOT, MAX_PER_SLOT, Paces, Took, phase_of
 
 PLACE = ("functions", "cpu")
 ONE = Limit(key="gpu:0", max=1)
@@ -53,7 +54,13 @@ class Decider:
         return run_id
 
     def dispatch(
-        self, *, slots: int, take: bool = False, work: Callable[[Folding], None] = lambda _: None, **weights: float
+        self,
+        *,
+        slots: int,
+        take: bool = False,
+        work: Callable[[Folding], None] = lambda _: None,
+        paces: Paces | None = None,
+        **weights: float,
     ) -> None:
         def both(tx: Transaction) -> None:
             folding = Folding(tx, conductor="con", now=1000.0)
@@ -62,7 +69,7 @@ class Decider:
             work(folding)
             folding.write_tasks()
             _decided(tx)
-            dispatch(folding, [PLACE], slots={PLACE: slots}, indices={}, weights=weights)
+            dispatch(folding, [PLACE], slots={PLACE: slots}, indices={}, weights=weights, paces=paces)
             folding.write()
 
         self.database.transact(both)
@@ -130,6 +137,41 @@ def test_with_10_000_pending_tasks_the_broker_holds_two_a_slot(decider: Decider)
     decider.end(decider.open_tasks()[:3])
     decider.dispatch(slots=4)
     assert len(decider.open_tasks()) == 4 * IN_FLIGHT_PER_SLOT
+
+
+def paced(run_id: str, seconds: float) -> list[Took]:
+    return [Took(PLACE, phase_of(TaskKey(run_id, "a", 0, "work", 0)), seconds)] * 100
+
+
+def test_of_very_brief_tasks_the_broker_holds_more_but_a_small_multiple_of_the_capacity(decider: Decider) -> None:
+    paces = Paces()
+    paces.note(paced(decider.fan_out(10_000), 0.0))
+    for _ in range(3):
+        decider.dispatch(slots=4, paces=paces)
+        assert len(decider.open_tasks()) == 4 * MAX_PER_SLOT
+
+
+def test_of_long_tasks_one_waits_for_all_slots_together(decider: Decider) -> None:
+    paces = Paces()
+    paces.note(paced(decider.fan_out(100), 0.5))
+    decider.dispatch(slots=4, paces=paces)
+    assert len(decider.open_tasks()) == 5
+
+
+def test_a_task_that_may_be_long_is_not_sent_behind_a_flood_nor_is_the_flood_sent_before_it(decider: Decider) -> None:
+    paces = Paces()
+    brief = decider.fan_out(1000, tenant="brief")
+    paces.note(paced(brief, 0.0))
+    decider.dispatch(slots=2, paces=paces)
+    new = decider.submit(chain("a"), tenant="new")
+    decider.dispatch(slots=0, take=True)
+    for _ in range(2 * (MAX_PER_SLOT - IN_FLIGHT_PER_SLOT)):
+        decider.dispatch(slots=2, paces=paces)
+        assert {t.key.run_id for t in decider.open_tasks()} == {brief}
+        decider.end(decider.open_tasks()[:1])
+    decider.end(decider.open_tasks()[:1])
+    decider.dispatch(slots=2, paces=paces)
+    assert Counter(t.key.run_id for t in decider.open_tasks()) == {brief: 3, new: 1}
 
 
 def test_conductors_that_dispatch_at_one_instant_keep_to_the_capacity(deciders: Callable[[], Decider]) -> None:
