@@ -52,7 +52,7 @@ def _manifest(store: Store, digest: str) -> Manifest | None:
     except (errors.NotFound, errors.Corrupt):
         return None
     try:
-        return Manifest.model_validate_json(body)
+        return Manifest.received_json(body)
     except ValueError:
         return None
 

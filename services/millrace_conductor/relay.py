@@ -180,7 +180,7 @@ def _write_refs(rows: Sequence[Outgoing], stores: StoreOf) -> set[str]:
     """Write what refs there are; return the rows whose endpoint's ref could not be written now."""
     failed: set[tuple[str, str]] = set()
     for event in (event for row in rows for event in _events(row.messages, "ref")):
-        desired = EndpointDesired.model_validate(event.data)
+        desired = EndpointDesired.received(event.data)
         try:
             write_endpoint_ref(stores(event.tenant), desired)
         except errors.MillraceError as error:
@@ -205,8 +205,5 @@ def _events(messages: Iterable[tuple[OutboxKind, object]], wanted: OutboxKind) -
 def _read(row: Waiting) -> Outgoing:
     return Outgoing(
         row.id,
-        [
-            (kind, (ExecuteAttempt if kind == "command" else Event).model_validate(message))
-            for kind, message in row.messages
-        ],
+        [(kind, (ExecuteAttempt if kind == "command" else Event).received(message)) for kind, message in row.messages],
     )

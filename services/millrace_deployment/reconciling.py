@@ -82,7 +82,7 @@ class Reconciler:
         if ref is None:
             return None
         try:
-            return EndpointDesired.model_validate(ref.target)
+            return EndpointDesired.received(ref.target)
         except ValidationError:
             if ref.nonce not in self._refused:
                 self._refused.add(ref.nonce)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_core import to_jsonable_python
 
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef, FileEntry, Manifest, Ref
@@ -149,6 +151,31 @@ def test_a_message_passes_over_what_a_newer_version_added() -> None:
     event = event_of("attempt.started.v1")
     newer = {**event.model_dump(mode="json"), "added": 1, "data": {**event.data, "added": {"deep": True}}}
     assert decode(Event.model_validate(newer)) == decode(event)
+
+
+@pytest.mark.parametrize("type_", sorted(EVENT_TYPES))
+def test_an_event_that_grew_at_any_depth_is_read(type_: str) -> None:
+    event = event_of(type_)
+    data = decode(event)
+    newer = Event.received({**event.model_dump(mode="json"), "added": 1, "data": grown(data)})
+    assert decode(newer) == data
+
+
+@pytest.mark.parametrize("name", sorted(VALUES))
+def test_a_value_that_grew_at_any_depth_is_read(name: str) -> None:
+    assert type(VALUES[name]).received_json(json.dumps(grown(VALUES[name]))) == VALUES[name]
+
+
+def grown(value: Any) -> Any:
+    """A value as JSON, with a field more in every contract that it holds."""
+    if isinstance(value, Contract):
+        names = {name: field.alias or name for name, field in type(value).model_fields.items() if not field.exclude}
+        return {names[n]: grown(getattr(value, n)) for n in names} | {"added": {"deep": True}}
+    if isinstance(value, Mapping):
+        return {key: grown(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [grown(part) for part in value]
+    return to_jsonable_python(value)
 
 
 @pytest.mark.parametrize("name", sorted(VALUES))

@@ -94,7 +94,7 @@ def _text(message: Message) -> str:
 def _read_command(text: str) -> ExecuteAttempt | None:
     try:
         body = from_json(text)  # which, other than json, answers deep nesting with a ValueError
-        return ExecuteAttempt.model_validate(body[0][0]) if isinstance(body, list) else None
+        return ExecuteAttempt.received(body[0][0]) if isinstance(body, list) else None
     except (ValueError, LookupError, TypeError):
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
@@ -249,11 +250,12 @@ def ready() -> Call[ReadyView]:
 
 
 def _model(model: type[C]) -> Callable[[bytes], C]:
-    return model.model_validate_json
+    return model.received_json
 
 
 def _list(model: type[C]) -> Callable[[bytes], list[C]]:
-    return TypeAdapter(list[model]).validate_json  # type: ignore[valid-type]  # a type made at run time
+    adapter = TypeAdapter(list[model])  # type: ignore[valid-type]  # a type made at run time
+    return partial(adapter.validate_json, extra="ignore")
 
 
 def _nothing(_: bytes) -> None:

@@ -53,8 +53,8 @@ class Follower:
             return None
         self._lost_at, self._num_losses = None, 0
         if event == "signal":
-            return SignalView.model_validate_json(data) if self.signals else None
-        view = EventView.model_validate_json(data)
+            return SignalView.received_json(data) if self.signals else None
+        view = EventView.received_json(data)
         if view.seq <= self.after:
             return None
         self.after, self._has_ended = (

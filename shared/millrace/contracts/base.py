@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +14,16 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="null")
 
+    @classmethod
+    def received(cls, value: object) -> Self:
+        """Read what another process wrote, perhaps of a newer version: what it added, at any depth, is passed over."""
+        return cls.model_validate(value, extra="ignore")
+
+    @classmethod
+    def received_json(cls, text: str | bytes) -> Self:
+        """Read JSON as `received` does. Both raise pydantic's ValidationError."""
+        return cls.model_validate_json(text, extra="ignore")
+
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, aliases, UTF-8."""
         return canonical_json(self.model_dump(mode="json", by_alias=True))
@@ -22,7 +32,8 @@ class Contract(BaseModel):
 class Message(Contract):
     """A contract that processes of two versions exchange: what a newer one added is passed over, not refused.
 
-    A field, once released, keeps its name and meaning; a new one has a default. Anything else is a new version.
+    What a user writes may be part of one, such as a stage's `retry`, and refuses more: so readers use `received`. A field,
+    once released, keeps its name and meaning; a new one has a default. Anything else is a new version.
     """
 
     model_config = ConfigDict(extra="ignore")

@@ -389,6 +389,6 @@ def decode_data(type: str, data: dict[str, Any]) -> Contract:
     if cls is None:
         raise errors.InvalidInput(f"Unknown event type {type!r}; {errors.nearest(type, EVENT_TYPES)}", field="type")
     try:
-        return cls.model_validate(data)
+        return cls.received(data)
     except ValueError as error:
         raise errors.InvalidInput(f"Data of type {type} does not fit its model: {error}", field="data") from error

@@ -151,7 +151,7 @@ def list_models(database: Database, tenant: str) -> list[ModelView]:
     )
     return [
         ModelView(
-            endpoint=e, release=n, model=ArtifactRef.model_validate_json(m), run_id=r, released_at=_time(at),
+            endpoint=e, release=n, model=ArtifactRef.received_json(m), run_id=r, released_at=_time(at),
             metrics=json.loads(x),
         )
         for e, n, m, r, at, x in rows

@@ -30,7 +30,7 @@ def explain(database: Database, tenant: str, run_id: str, stage: str) -> CacheVi
     stages = {s["name"]: s for s in json.loads(rows[0][0])["stages"]}
     if stage not in stages:
         raise errors.NotFound(f"The run has no stage {stage!r}; {errors.nearest(stage, stages)}", field="stage")
-    spec = GraphStage.model_validate(stages[stage])
+    spec = GraphStage.received(stages[stage])
     off = why_never(rows[0][1], spec, installed_kinds().get(spec.kind))
     if off:
         return CacheView(run_id=run_id, stage=stage, answer="off", reason=off)

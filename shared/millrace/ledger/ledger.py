@@ -263,8 +263,8 @@ def _run_view(row: Sequence[Any], stages: tuple[StageView, ...]) -> RunView:
         run_id=run_id, tenant=tenant, pipeline=pipeline, status=status, priority=priority, labels=json.loads(labels),
         params=json.loads(params), submitted_at=_time(submitted), started_at=to_time(started),
         finished_at=to_time(finished), stage=stage, stages=stages, seq=seq, cache=cache,
-        origin=None if origin is None else Origin.model_validate_json(origin),
-        error=None if error is None else ErrorInfo.model_validate_json(error),
+        origin=None if origin is None else Origin.received_json(origin),
+        error=None if error is None else ErrorInfo.received_json(error),
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def graph_of(database: Database, tenant: str, run_id: str) -> Graph:
     rows = database.read("SELECT graph FROM runs WHERE tenant = ? AND run_id = ?", (tenant, run_id))
     if not rows:
         raise errors.NotFound(f"There is no run {run_id!r}.", remedy="See `millrace runs`.", field="run_id")
-    return Graph.model_validate_json(rows[0][0])
+    return Graph.received_json(rows[0][0])
 
 
 def replay_of(view: RunView, graph: Graph, *, run_id: str, trace: Mapping[str, str]) -> RunSubmitted:

@@ -102,7 +102,7 @@ def encode(value: Contract | None) -> str | None:
 
 
 def decode(cls: type[C], text: str | None) -> C | None:
-    return None if text is None else cls.model_validate_json(text)
+    return None if text is None else cls.received_json(text)
 
 
 def _graphs_of(tx: Transaction, run_of: Mapping[str, str]) -> dict[str, Graph]:
@@ -112,7 +112,7 @@ def _graphs_of(tx: Transaction, run_of: Mapping[str, str]) -> dict[str, Graph]:
         with _graphs_lock:
             graph = _graphs.get(digest)
         if graph is None:
-            graph = Graph.model_validate_json(tx.rows("SELECT graph FROM runs WHERE run_id = ?", (run_id,))[0][0])
+            graph = Graph.received_json(tx.rows("SELECT graph FROM runs WHERE run_id = ?", (run_id,))[0][0])
         with _graphs_lock:
             _graphs[digest] = graphs[digest] = graph
             _graphs.move_to_end(digest)

@@ -83,7 +83,7 @@ class _Warm:
 def _serve(warm: _Warm, request: Mapping[str, Any], channel: Channel) -> dict[str, Any]:
     """Execute one attempt. Its outcome says that the process is warm if it may, and is as it was before."""
     began = time.monotonic()
-    command = ExecuteAttempt.model_validate(request["command"])
+    command = ExecuteAttempt.received(request["command"])
     setproctitle.setproctitle(f"millrace: {command.stage} {command.phase} {command.index} of {command.run_id}")
     warm.bound.rebind(run=command.run_id, stage=command.stage, task=command.index, attempt=command.attempt_id)
     warm.baseline.begin()
@@ -176,7 +176,7 @@ def _execute(
         ),
         outputs=command.outputs,
         stop=stop,
-        earlier=ArtifactRef.model_validate(checkpoint) if checkpoint else None,
+        earlier=ArtifactRef.received(checkpoint) if checkpoint else None,
     )
     os.chdir(context.workdir)  # what stage code writes to relative paths goes away with the attempt
     with closing(cache):

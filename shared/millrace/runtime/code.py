@@ -181,7 +181,7 @@ class MappedStage:
     def merge(self, context: Context, inputs: Inputs, results: Results) -> StageOutputs | NextPlan:
         if self._whole is not None and self._merges_values:
             return self._whole.merge(context, inputs, results)
-        return _collected((StageOutputs.model_validate(row[OUTPUTS_KEY]) for row in results), self.name)
+        return _collected((StageOutputs.received(row[OUTPUTS_KEY]) for row in results), self.name)
 
     @property
     def _merges_values(self) -> bool:
@@ -262,7 +262,7 @@ def _to_value(context: Context, row: Result) -> Any:
     """A task's result as its function returned it."""
     if OUTPUTS_KEY not in row:
         return row["value"]
-    (ref,) = StageOutputs.model_validate(row[OUTPUTS_KEY]).artifacts.values()
+    (ref,) = StageOutputs.received(row[OUTPUTS_KEY]).artifacts.values()
     return _open(context.open_artifact(ref), ref.type)
 
 

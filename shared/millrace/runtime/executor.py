@@ -71,7 +71,7 @@ class Executor:
     def deliver(self, body: Mapping[str, Any], redelivered: bool) -> bool:
         """Execute a command to its end; whether to acknowledge it. Never raises: the broker would lose the command."""
         try:
-            command = ExecuteAttempt.model_validate(body)
+            command = ExecuteAttempt.received(body)
         except ValidationError as error:
             return self._refuse(body, error)
         nonce = os.urandom(16).hex()

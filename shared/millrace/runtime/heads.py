@@ -110,10 +110,10 @@ def is_whole(store: Store, outcome: Mapping[str, Any]) -> bool:
     data = outcome["data"]
     try:
         if data.get("outputs") is not None:
-            outputs = StageOutputs.model_validate(data["outputs"])
+            outputs = StageOutputs.received(data["outputs"])
             refs = [*outputs.artifacts.values(), *(ref for refs in outputs.lists.values() for ref in refs)]
             return outputs.verdict in (None, "passed") and all(_is_there(store, ref) for ref in refs)
-        return data.get("plan") is None or _is_there(store, ArtifactRef.model_validate(data["plan"]))
+        return data.get("plan") is None or _is_there(store, ArtifactRef.received(data["plan"]))
     except (ValidationError, errors.NotFound, errors.Corrupt, errors.InvalidData):
         return False
 
@@ -126,4 +126,4 @@ def _left(current: Ref | None) -> Left:
     if current is None:
         return Left()
     checkpoint = current.target.get("checkpoint")
-    return Left(ArtifactRef.model_validate(checkpoint) if checkpoint else None, current.target.get("outcome"))
+    return Left(ArtifactRef.received(checkpoint) if checkpoint else None, current.target.get("outcome"))

@@ -57,7 +57,7 @@ def read_manifest(store: Store, digest: str) -> Manifest:
     """
     data = store.get_bytes(digest, max_bytes=MAX_MANIFEST_BYTES)
     try:
-        return Manifest.model_validate_json(data)
+        return Manifest.received_json(data)
     except ValueError as error:
         raise errors.InvalidData(
             f"Blob {digest[:12]} is not a manifest.", remedy="Give the digest of an artifact, not of one of its files."

@@ -11,7 +11,7 @@ from millrace.contracts.artifacts import Ref
 def decode(name: str, body: bytes) -> Ref:
     """Return the ref a body holds. Raises Corrupt: somebody else than Millrace wrote it."""
     try:
-        return Ref.model_validate_json(body)
+        return Ref.received_json(body)
     except ValidationError as error:
         raise errors.Corrupt(
             f"Ref {name} is not readable.", remedy="Restore it from a backup, or remove it.", ref=name
