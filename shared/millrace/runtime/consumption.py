@@ -9,9 +9,9 @@ from typing import Any
 
 from celery.exceptions import Reject
 from celery.worker import state
-from celery.worker.consumer import Consumer
 
 from millrace.bus.celery_app import WORKER_OPTIONS, command_queues, make_app
+from millrace.bus.celery_consumer import CommandConsumer
 from millrace.contracts.commands import EXECUTE_TASK
 
 Deliver = Callable[[Mapping[str, Any], bool], bool]
@@ -21,8 +21,8 @@ _FLUSH_S = 0.05
 """Celery hands an acknowledgement to its loop just after the task has returned."""
 
 
-class _Consumer(Consumer):  # type: ignore[misc]  # celery ships no types
-    """Celery's consumer, whose acknowledgements never meet on one connection.
+class _Consumer(CommandConsumer):
+    """The consumer of commands, whose acknowledgements never meet on one connection.
 
     With an event loop they are its main thread's; without one, each slot's thread sends its own, which py-amqp and
     the embedded transport take one at a time.
