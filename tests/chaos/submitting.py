@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from millrace import Client, Pipeline, Run, errors
+from millrace.contracts.views import TERMINAL_STATUSES
 
 T = TypeVar("T")
 
@@ -22,10 +23,11 @@ GIVE_UP_S = 120.0
 
 EVERY_S = 2.0
 WISH_EVERY_S = 4.0
-MODEL_EVERY = 8
+MODEL_EVERY = 12
 NUM_ENDPOINTS = 40 * MODEL_EVERY
 """So many that no release is replaced before a server had it: a run whose release is fails, and says so."""
 
+MAX_OPEN = 12
 RECENT = 4
 """Wishes are about one of so many runs that were submitted last."""
 
@@ -69,12 +71,13 @@ class Users:
         """`data` are rows for `modelled`; without them only no-ops run."""
         self.runs: dict[str, set[str]] = {}
         self.wishes: Counter[str] = Counter()
+        self._open: list[str] = []
         self._urls = urls
         self._seed = seed
         self._data = data
 
     def submit_until(self, calm: threading.Event) -> None:
-        """Submit a run every two seconds or so."""
+        """Submit a run every two seconds or so, unless so many are open that they only wait for each other."""
         rng, number = random.Random(self._seed + 1), 0
         while not calm.is_set():
             number += 1
@@ -82,6 +85,8 @@ class Users:
             pipeline = modelled(f"stormy{number % NUM_ENDPOINTS}") if with_model else mapped(number)
             self._submit(pipeline, number, with_data=with_model)
             calm.wait(rng.expovariate(1 / EVERY_S))
+            while len(self._open) >= MAX_OPEN and not calm.wait(1.0):
+                self._open = [run_id for run_id in self._open if not self._is_over(run_id)]
 
     def wish_until(self, calm: threading.Event) -> None:
         """Wish something of one of the latest runs every four seconds or so, of each run at most once."""
@@ -104,6 +109,10 @@ class Users:
         data, key = self._data if with_data else None, f"storm-{self._seed}-{number}"
         run = self._persistently(lambda client: client.submit(pipeline, data=data, idempotency_key=key))
         self.runs[run.id] = {"succeeded"}
+        self._open.append(run.id)
+
+    def _is_over(self, run_id: str) -> bool:
+        return self._persistently(lambda client: client.run(run_id).view.status) in TERMINAL_STATUSES
 
     def _cancel(self, run_id: str, _rng: random.Random) -> None:
         """What was answered is final: cancelled, unless the answer was that it had ended otherwise."""
