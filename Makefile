@@ -12,6 +12,7 @@ ARGS ?=
 JOBS ?= 2
 KILLS ?= 3000
 LIMIT_S ?= 7200
+LOSSES ?= 1000
 PIP_ARGS ?= --quiet --disable-pip-version-check
 
 BIN := .venv/bin
@@ -48,10 +49,11 @@ bench: $(DEV_STAMP) ## run the benchmarks, or only $NAME
 	    echo "$$file"; PYTHONPATH=tests $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" $(ARGS); \
 	done
 
-chaos: $(DEV_STAMP) ## kill $KILLS processes of a factory on servers, which are restarted, then of one without; record it
+chaos: $(DEV_STAMP) ## kill $KILLS processes of a factory on servers, which are restarted, then of one without; record it. Then $LOSSES power losses
 	@infra/testing/install-servers.sh
 	@CHAOS_KILLS=$(KILLS) CHAOS_LIMIT_S=$(LIMIT_S) CHAOS_RECORD=1 \
 	    $(BIN)/pytest -q -s tests/chaos/test_storm_servers.py tests/chaos/test_storm_embedded.py $(ARGS)
+	@POWER_LOSSES=$(LOSSES) $(BIN)/pytest -q -s tests/chaos/power_loss $(ARGS)
 
 clean: ## remove .venv and caches
 	@rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

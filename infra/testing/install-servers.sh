@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Installs the servers that the tests start for themselves: RabbitMQ, PostgreSQL and Ceph's S3 gateway (Debian, Ubuntu).
+# Installs the servers that the tests start for themselves: RabbitMQ, PostgreSQL and Ceph's S3 gateway (Debian, Ubuntu);
+# and strace, with which they record what a power loss is replayed from.
 # Does nothing where they are present. None of them is left running: the tests use private ones on free ports.
 #
 # Exits 0 without them on another system or without root, because the tests then skip what needs them; with CI=true
 # that is a failure, here as in the tests.
 set -euo pipefail
 
-packages=(rabbitmq-server postgresql radosgw ceph-mon ceph-osd ceph-common)
-programs=(rabbitmq-server epmd erl_call radosgw radosgw-admin ceph-mon ceph-osd ceph monmaptool)
+packages=(rabbitmq-server postgresql radosgw ceph-mon ceph-osd ceph-common strace)
+programs=(rabbitmq-server epmd erl_call radosgw radosgw-admin ceph-mon ceph-osd ceph monmaptool strace)
 
 missing() {
     local program
@@ -19,7 +20,7 @@ missing() {
 
 give_up() {
     echo "install-servers: $1 Missing: $(missing | xargs)." >&2
-    echo "install-servers: the tests that need RabbitMQ, PostgreSQL or S3 are skipped." >&2
+    echo "install-servers: the tests that need RabbitMQ, PostgreSQL, S3 or strace are skipped." >&2
     [ "${CI:-}" = true ] && exit 1
     exit 0
 }

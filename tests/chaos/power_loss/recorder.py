@@ -14,7 +14,7 @@ from servers.process import program
 
 TESTS = Path(__file__).parents[2]
 MAX_WRITE_BYTES = 8 * 2**20
-LIMIT_S = 120
+LIMIT_S = 240
 MARKS = "marks"
 """A file beside the recorded home: a line for each thing that was promised to a caller, written after the answer."""
 

@@ -9,6 +9,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_a_factory_breaks_no_promise(factory: Recording) -> None:
 
 def test_store_bus_and_ledger_break_no_promise(seams: Recording) -> None:
     print(f"CHAOS_SEED={SEED} POWER_LOSSES={NUM}")
-    assert broken_promises(seams, num=2 * NUM, seed=SEED) == []
+    assert broken_promises(seams, num=NUM, seed=SEED) == []
 
 
 def test_a_collection_that_lost_power_goes_on_and_takes_only_garbage(collecting: Recording) -> None:
@@ -105,6 +106,17 @@ FORGOTTEN = {
 @pytest.mark.parametrize("what", FORGOTTEN)
 def test_a_sync_that_is_forgotten_is_found(seams: Recording, what: str) -> None:
     assert broken_promises(without(seams, FORGOTTEN[what]), num=60, seed=1, enough=1)
+
+
+def test_a_journal_that_comes_back_beside_a_sweep_is_found(collecting: Recording) -> None:
+    """SQLite's FULL, unlike EXTRA, leaves a commit undone when its journal's end does not reach the disk."""
+    ends = [
+        sync for removal, sync in pairwise(collecting.operations)
+        if removal.kind == "remove" and removal.path.endswith(".marks-journal") and sync.kind == "sync"
+    ]  # fmt: skip
+    full = without(collecting, lambda operation: operation in ends)
+    swept = [i + 1 for i, o in enumerate(full.operations) if o.kind == "remove" and "/cas/" in o.path]
+    assert any(judge_collecting(survivor) for survivor in survivors(full, sorted(3 * swept), seed=1))
 
 
 def test_a_manifest_before_its_blobs_is_found(take: Take) -> None:
