@@ -95,7 +95,7 @@ class Storm:
     def _strike(self, rng: random.Random) -> None:
         match rng.choices(list(MISCHIEF), list(MISCHIEF.values()))[0]:
             case "kill":
-                found = victims.draw(self._target.roots, rng)
+                found = victims.await_one(self._target.roots, rng)
                 if found is not None and victims.send(found[1], signal.SIGKILL):
                     self.kills[found[0]] += 1
             case "nap":

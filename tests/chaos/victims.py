@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections.abc import Mapping, Sequence
 
 import psutil
@@ -14,6 +15,9 @@ from millrace.runtime.guard import descendants
 
 WEIGHTS: Mapping[str, int] = {"child": 9, "zygote": 3, "worker": 4, "conductor": 3, "gateway": 2, "serve": 1}
 """How often each kind is hit. A zygote's forks, the guards, count as zygotes."""
+
+AWAIT_S = 2.0
+LOOK_EVERY_S = 0.1
 
 SERVICES = ("conductor", "gateway", "worker", "serve")
 
@@ -52,6 +56,15 @@ def draw(roots: Sequence[int], rng: random.Random, *, among: Sequence[str] = tup
         return None
     kind = rng.choices(kinds, [WEIGHTS[k] for k in kinds])[0]
     return kind, rng.choice(found[kind])
+
+
+def await_one(roots: Sequence[int], rng: random.Random) -> tuple[str, int] | None:
+    """As `draw`, but of a kind drawn from all: children are there for instants, and are waited for."""
+    kind = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+    deadline = time.monotonic() + AWAIT_S
+    while (found := draw(roots, rng, among=[kind])) is None and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+    return found or draw(roots, rng)
 
 
 def send(pid: int, number: signal.Signals) -> bool:

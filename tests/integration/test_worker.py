@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import amqp
+import kombu
 import pytest
+from kombu.transport.native_delayed_delivery import CELERY_DELAYED_DELIVERY_EXCHANGE
 
 from millrace.contracts.events import AttemptFailed, AttemptStarted, AttemptSucceeded, AttemptYielded
 from millrace.settings import Settings
@@ -208,6 +211,15 @@ def test_an_idle_worker_stops_within_seconds_and_offers_nothing_any_more(broker_
         assert factory.terminate() == 0
         assert time.monotonic() - began < 10
         assert factory.wait_signal("heartbeat", matching="'classes': {'cpu': 0}")
+
+
+def test_a_worker_declares_nothing_for_delays_of_celerys(rabbitmq_vhost_url: str, tmp_path: Path) -> None:
+    with (
+        running_factory(Settings(home=tmp_path / "home", broker_url=rabbitmq_vhost_url)),
+        kombu.Connection(rabbitmq_vhost_url) as connection,
+        pytest.raises(amqp.exceptions.NotFound),
+    ):
+        connection.channel().exchange_declare(CELERY_DELAYED_DELIVERY_EXCHANGE, "topic", passive=True)
 
 
 @pytest.mark.servers
