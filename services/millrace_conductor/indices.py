@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -26,25 +26,49 @@ RETRY_S = 1.0
 
 
 class ResultIndices:
-    """Indexes by merge task. Several conductors may write one at once: equal results give the same reference."""
+    """Indexes by merge task. Several conductors may write one at once: equal results give the same reference.
 
-    def __init__(self, database: Database, stores: StoreOf) -> None:
+    Rows are read and stored a page at a time. A write that was interrupted begins again; pages that the store has are not
+    stored twice. `run` has a thread of its own, so that folding waits for no store; all else may be called from any.
+
+    Args:
+        on_written: Called when a merge may go on.
+    """
+
+    def __init__(self, database: Database, stores: StoreOf, *, on_written: Callable[[], None] = lambda: None) -> None:
         self._database = database
         self._stores = stores
+        self._on_written = on_written
         self._written: OrderedDict[TaskKey, ArtifactRef] = OrderedDict()
         self._wanted: set[TaskKey] = set()
         self._lock = threading.Lock()
+        self._woken = threading.Event()
         self._wait_until = float("-inf")
 
     @property
     def written(self) -> Mapping[TaskKey, ArtifactRef]:
         return self._written
 
-    def want(self, keys: Iterable[TaskKey]) -> bool:
-        """Ask for indexes; whether there is something to write just now."""
+    def want(self, keys: Iterable[TaskKey]) -> None:
+        """Ask for indexes."""
         with self._lock:
             self._wanted |= set(keys)
-            return bool(self._wanted) and time.monotonic() >= self._wait_until
+            is_due = bool(self._wanted) and time.monotonic() >= self._wait_until
+        if is_due:
+            self._woken.set()
+
+    def run(self, stop: threading.Event) -> None:
+        """Write what is asked for until told to stop."""
+        while not stop.is_set():
+            try:
+                self.write_wanted()
+            except Exception:  # one run's fault must not keep all others from their merges
+                log.exception("index_failed")
+            self._woken.wait(RETRY_S)
+            self._woken.clear()
+
+    def wake(self) -> None:
+        self._woken.set()
 
     def write_wanted(self) -> None:
         """Write what was asked for. While the store is away, it is tried again in a second."""
@@ -53,6 +77,8 @@ class ResultIndices:
                 return
             wanted, self._wanted = sorted(self._wanted), set()
         for key in wanted:
+            if key in self._written:  # asked for again while it was being written
+                continue
             try:
                 self._write(key)
             except errors.MillraceError as error:
@@ -60,6 +86,8 @@ class ResultIndices:
                 with self._lock:
                     self._wanted.add(key)
                     self._wait_until = time.monotonic() + RETRY_S
+            else:
+                self._on_written()
         while len(self._written) > MAX_KEPT:
             self._written.popitem(last=False)
 

@@ -75,7 +75,7 @@ class Conductor:
         self.relay = Relay(ledger.database, bus, store_of, owner=self.id)
         self._slots: dict[Class, int] = {}
         self._code: dict[tuple[str, str], str] = {}
-        self._indices = ResultIndices(ledger.database, store_of)
+        self._indices = ResultIndices(ledger.database, store_of, on_written=lambda: self.work.set())
         self._verifier = Verifier(store_of)
         self._paces = Paces()
         self._repaired_at = 0.0
@@ -92,7 +92,7 @@ class Conductor:
             threading.Thread(target=self._guarded, args=(work,), name=name)
             for name, work in (
                 ("fold", self._subscribe), ("signals", self._listen), ("relay", self._relay), ("dead-letters", self._bury),
-                ("garbage", self._collect), ("triggers", self._fire),
+                ("indices", self._index), ("garbage", self._collect), ("triggers", self._fire),
             )
         ]  # fmt: skip
         for thread in threads:
@@ -103,6 +103,7 @@ class Conductor:
             self.work.wait(pause_s)
             self.work.clear()
         self.relay.wake()
+        self._indices.wake()
         for thread in threads:
             thread.join(timeout=10)
         log.info("conductor_stopped", conductor=self.id)
@@ -139,6 +140,9 @@ class Conductor:
 
     def _relay(self) -> None:
         self.relay.run(self.stop)
+
+    def _index(self) -> None:
+        self._indices.run(self.stop)
 
     def _bury(self) -> None:
         self.bus.subscribe_dead(lambda letters: self.fold_events(events_of(letters)), stop=self.stop)
@@ -182,7 +186,6 @@ class Conductor:
         self._note_workers()
         self._fold_taken(take_inbox)
         self._fold_taken(take_timers)
-        self._indices.write_wanted()
         self._verifier.verify_wanted()
         self._repair_computations()
         self.transact(lambda _: None, classes=self._slots)
@@ -292,8 +295,8 @@ class Conductor:
             raise
         self.relay.hand_over(outcome.rows)
         self._paces.note(outcome.took)
-        if outcome.unindexed and self._indices.want(outcome.unindexed):
-            self.work.set()
+        if outcome.unindexed:
+            self._indices.want(outcome.unindexed)
         if outcome.unverified and self._verifier.want(outcome.unverified):
             self.work.set()
         if outcome.num_admitted or outcome.has_more:

@@ -41,6 +41,7 @@ class StepwiseConductor:
         self._conductor.work = _Bell(on_work)
         self._conductor._verifier.num_threads = 1
         self._conductor.relay._woken = _Bell(on_outbox)
+        self._conductor._indices._woken = _Bell(on_work)
 
     def open(self) -> None:
         """Declare the event queue, then hear events, signals and dead letters. Raises Unavailable: open it again."""
@@ -52,6 +53,7 @@ class StepwiseConductor:
 
     def tick(self) -> float:
         """Do what is due; return how long to wait, unless told before."""
+        self._conductor._indices.write_wanted()
         return self._conductor._tick_safely()
 
     def relay(self) -> float:
