@@ -18,7 +18,13 @@ class Transaction(Protocol):
     lock: str
     """Suffix of a SELECT that locks its rows: ` FOR UPDATE`, or nothing where writers are alone anyway."""
 
+    def ask(self, sql: str, parameters: Sequence[Any] = ()) -> Callable[[], list[Row]]:
+        """Execute after all before it; return what fetches its rows. Several that are asked first cost one trip together."""
+
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]: ...
+
+    def write(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        """Execute after all before it. Its error may be raised later, at the commit at the latest."""
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Execute; return how many rows were written."""

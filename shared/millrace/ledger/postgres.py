@@ -39,22 +39,32 @@ SESSION = {
 
 
 class _PostgresTransaction:
+    """Statements go out in a pipeline: only who asks for a result waits for the server, and then for all before it."""
+
     lock = " FOR UPDATE"
 
-    def __init__(self, cursor: Any) -> None:
-        self._cursor = cursor
+    def __init__(self, connection: Any, pipeline: Any) -> None:
+        self._connection = connection
+        self._pipeline = pipeline
+
+    def ask(self, sql: str, parameters: Sequence[Any] = ()) -> Callable[[], list[Row]]:
+        fetch: Callable[[], list[Row]] = self._connection.execute(_percent(sql), parameters).fetchall
+        return fetch
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        self._cursor.execute(_percent(sql), parameters)
-        return list(self._cursor.fetchall())
+        return self.ask(sql, parameters)()
 
     def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        self._cursor.execute(_percent(sql), parameters)
-        return int(self._cursor.rowcount)
+        cursor = self._connection.execute(_percent(sql), parameters)
+        self._pipeline.sync()
+        return int(cursor.rowcount)
+
+    def write(self, sql: str, parameters: Sequence[Any] = ()) -> None:
+        self._connection.execute(_percent(sql), parameters)
 
     def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
         if rows := list(parameters):
-            self._cursor.executemany(_percent(sql), rows)
+            self._connection.cursor().executemany(_percent(sql), rows)
 
 
 class PostgresDatabase:
@@ -79,8 +89,7 @@ class PostgresDatabase:
 
     def read(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
         def once(connection: Any) -> list[Row]:
-            with connection.cursor() as cursor:
-                return _PostgresTransaction(cursor).rows(sql, parameters)
+            return list(connection.execute(_percent(sql), parameters).fetchall())
 
         return self._retried(once)
 
@@ -145,8 +154,19 @@ class PostgresDatabase:
                 self._opened.remove(connection)
 
     def _transact_once(self, connection: Any, work: Callable[[Transaction], T]) -> T:
-        with connection.transaction(), connection.cursor() as cursor:
-            return work(_PostgresTransaction(cursor))
+        """BEGIN goes with the first statement, and COMMIT with the last writes: errors of these are raised at the end."""
+        try:
+            with connection.pipeline() as pipeline:
+                connection.execute("BEGIN")
+                result = work(_PostgresTransaction(connection, pipeline))
+                end = connection.execute("COMMIT")
+        except BaseException:
+            if not connection.closed:
+                connection.rollback()
+            raise
+        if end.statusmessage != "COMMIT":  # work went on after a statement had failed
+            raise self._psycopg.errors.InFailedSqlTransaction("a statement failed, so nothing was committed")
+        return result
 
     def _retried(self, once: Callable[[Any], T]) -> T:
         """Run again what a deadlock, another writer or a lost connection undid.
