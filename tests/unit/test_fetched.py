@@ -81,6 +81,13 @@ def test_an_attempt_keeps_what_it_asked_for(host: Host) -> None:
     assert host.held() <= BOUND
 
 
+def test_a_file_that_is_asked_for_again_and_again_is_noted_once(host: Host) -> None:
+    with closing(host.attempt()) as cache:
+        paths = {cache.file(host.store, host.blob(1), size_bytes=SIZE) for _ in range(100)}
+        [note] = (host.root / ".uses").iterdir()
+        assert note.read_text().split() == [path.name for path in paths]
+
+
 def test_what_a_killed_attempt_asked_for_may_go(host: Host) -> None:
     ours, theirs = multiprocessing.Pipe()
     other = multiprocessing.get_context("fork").Process(target=_ask_and_stay, args=(host, 0, theirs))

@@ -33,7 +33,7 @@ SLACK = 10
 
 
 class FetchCache:
-    """One attempt's view of the cache. Thread-safe; forked processes share it, and it lives as long as one of them.
+    """One attempt's view of the cache. Thread-safe. What a forked process asks for stays at least as long as that process.
 
     Args:
         root: Of the host's cache; made when it is first needed.
@@ -44,6 +44,7 @@ class FetchCache:
         self.root = root
         self._max_bytes = max_bytes
         self._uses: list[tuple[int, Path]] = []
+        self._noted: set[str] = set()
 
     def file(self, store: Store, digest: str, *, size_bytes: int | None = None, suffix: str = "") -> Path:
         """A local, verified, read-only copy of a blob, which stays until this attempt ends.
@@ -71,6 +72,7 @@ class FetchCache:
 
     def close(self) -> None:
         """This attempt needs nothing any more."""
+        self._noted.clear()
         while self._uses:
             fd, path = self._uses.pop()
             path.unlink(missing_ok=True)
@@ -78,10 +80,13 @@ class FetchCache:
 
     def _asked(self, name: str, path: Path) -> bool:
         """Note that this attempt uses a name, from before it looks; return whether it is there."""
+        if name in self._noted:
+            return path.exists()
         with translated("write", self.root), _locked(self.root / _LOCK, fcntl.LOCK_SH):
             if not self._uses:  # two threads that see this have a file each
                 self._uses.append(_new_uses(self.root / _USES))
             os.write(self._uses[0][0], f"{name}\n".encode())
+            self._noted.add(name)
             try:
                 os.utime(path)
             except FileNotFoundError:
