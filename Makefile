@@ -49,7 +49,7 @@ bench: $(DEV_STAMP) ## run the benchmarks, or only $NAME
 	    echo "$$file"; PYTHONPATH=tests $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" $(ARGS); \
 	done
 
-chaos: $(DEV_STAMP) ## kill $KILLS processes of a factory on servers, which are restarted, then of one without; record it. Then $LOSSES power losses
+chaos: $(DEV_STAMP) ## kill $KILLS processes of a factory on servers, and of one without; record it; then replay $LOSSES power losses
 	@infra/testing/install-servers.sh
 	@CHAOS_KILLS=$(KILLS) CHAOS_LIMIT_S=$(LIMIT_S) CHAOS_RECORD=1 \
 	    $(BIN)/pytest -q -s tests/chaos/test_storm_servers.py tests/chaos/test_storm_embedded.py $(ARGS)

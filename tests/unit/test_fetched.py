@@ -117,6 +117,14 @@ def test_a_tree_and_its_blobs_go_together_and_come_again_whole(host: Host) -> No
         assert sorted(p.stat().st_size for p in again.iterdir()) == [SIZE] * 3
 
 
+def test_a_file_that_a_power_loss_took_from_a_tree_comes_again(host: Host) -> None:
+    ref = host.tree(1, 2)
+    with closing(host.attempt()) as cache:
+        artifact = Artifact(ref, read_manifest(host.store, ref.digest), host.store, cache)
+        (artifact.directory() / "1.bin").unlink()
+        assert (artifact.directory() / "1.bin").exists()
+
+
 def test_many_attempts_at_once_find_what_they_asked_for(host: Host) -> None:
     digests = [host.blob(n) for n in range(20)]
 
