@@ -56,8 +56,8 @@ def test_an_orderly_restart_of_all_processes_loses_nothing_and_wastes_no_attempt
     assert [e.data["error"] for e in told if e.type == "attempt.failed.v1"] == []
 
 
-def test_nobody_is_taken_for_dead_who_is_stopped_for_half_a_lease(stack_settings: Settings) -> None:
-    with running_target(stack_settings) as target, Client(target.urls[0]) as client:
+def test_nobody_is_taken_for_dead_who_is_stopped_for_half_a_lease(embedded_settings: Settings) -> None:
+    with running_target(embedded_settings) as target, Client(target.urls[0]) as client:
         stages = {"wait": {"kind": "noop", "with": {"num_tasks": NUM_TASKS, "sleep_s": 3 * NAP_S}}}
         run = client.submit(Pipeline.from_dict({"api": "millrace/v1", "name": "naps", "stages": stages}))
         wait_for(lambda: len(starts(run)) >= NUM_TASKS)
