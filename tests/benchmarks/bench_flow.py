@@ -1,6 +1,10 @@
 """Flow on RabbitMQ and PostgreSQL: a run of very many tasks, very many runs at once, lists of them, and a noisy tenant.
 
-python -m benchmarks.bench_flow [CASE...] [--scale 0.01] [--embedded]
+python -m benchmarks.bench_flow [CASE...] [--scale 0.01] [--embedded] [--fan-out-minutes 7]
+
+At full size on two quiet cores the cases take about 8, 3 and 1 minutes, the start of their servers included. A fan-out that
+has not ended when its time is over is measured where it is and cancelled; `tasks_done` says how far it came. What has been
+measured is written after each case, so that an interrupted benchmark keeps the cases before.
 
 Latencies are of probes: no-op runs of one stage that are submitted while the rest goes on, from acceptance to end by the
 ledger's clock. The scale multiplies sizes; figures that are quoted are of scale 1.
@@ -9,6 +13,8 @@ ledger's clock. The scale multiplies sizes; figures that are quoted are of scale
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 import tempfile
 import threading
 import time
@@ -35,6 +41,7 @@ NUM_LISTS = 300
 NUM_PROBES = 20
 NUM_QUIET_RUNS = 60
 SUBMITTERS = 8
+SAY_S = 15.0
 SLOTS = 4
 TASK_S = 0.2
 """How long tasks of the two tenants take."""
@@ -83,28 +90,36 @@ class Memory:
 # --- the cases -------------------------------------------------------------------------------------------------------
 
 
-def fan_out(start: Start, *, scale: float) -> list[Row]:
+def fan_out(start: Start, *, scale: float, limit_s: float) -> list[Row]:
     """One run of very many tasks: how long a command waits at its start and at its end."""
     case, num_tasks, num_probes = "fan_out_100k", int(NUM_TASKS * scale), max(3, int(NUM_PROBES * min(1, scale * 10)))
     with start() as factory, Memory(factory) as memory:
         probe(factory.client, 3)
         begin = time.perf_counter()
         run = factory.client.submit(pipeline("fan_out", num_tasks=num_tasks))
-        wait_for_share(run, 0.02, num_tasks)
+        wait_for_share(run, 0.02, num_tasks, until=begin + limit_s)
         at_start = probe(factory.client, num_probes)
-        wait_for_share(run, 0.85, num_tasks)
+        wait_for_share(run, 0.95, num_tasks, until=begin + limit_s)
         at_end = probe(factory.client, num_probes)
-        run.wait()
-        seconds = time.perf_counter() - begin
+        wait_for_share(run, 1.0, num_tasks, until=begin + limit_s)
+        view, seconds = run.refresh(), time.perf_counter() - begin
+        num_done = view.stages[0].num_done
+        if view.finished_at is None and num_done < num_tasks:
+            run.cancel()
+        else:
+            run.wait()
+        merged_s = time.perf_counter() - begin - seconds
     return [
+        row(case, "tasks_done", "1", [num_done]),
+        row(case, "merge", "s", [merged_s]),
         row(case, "dispatch_latency_start", "ms", at_start),
         row(case, "dispatch_latency_end", "ms", at_end),
         row(case, "conductor_rss_mb", "MB", [memory.peak_mb]),
-        row(case, "tasks_per_s", "1/s", [num_tasks / seconds]),
+        row(case, "tasks_per_s", "1/s", [num_done / seconds]),
     ]
 
 
-def open_runs(start: Start, *, scale: float) -> list[Row]:
+def open_runs(start: Start, *, scale: float, limit_s: float) -> list[Row]:
     """Very many runs open at once behind a limit: accepting and listing them, a probe beside them, and their end."""
     case, num_runs = "open_runs_10000", int(NUM_OPEN_RUNS * scale)
     with start() as factory, Memory(factory) as memory:
@@ -117,14 +132,17 @@ def open_runs(start: Start, *, scale: float) -> list[Row]:
                 pool.map(lambda n: client.submit(kinds[n % 10], labels={"number": str(n)}), range(num_runs))
             )  # fmt: skip
         accepted_s = time.perf_counter() - begin
+        say(f"{num_runs} runs are open after {accepted_s:.0f} s")
         probes = probe(client, max(3, int(NUM_PROBES * min(1, scale * 10))))
         lists = [
             seconds for _ in range(max(1, int(NUM_LISTS * min(1, scale * 10)) // 6)) for seconds in listed(client, runs)
         ]
         begin = time.perf_counter()
         client.set_limit(KEY, 100_000)
-        for run in runs:
+        for number, run in enumerate(runs):
             run.wait()
+            if number % 1000 == 999:
+                say(f"{number + 1} runs have ended after {time.perf_counter() - begin:.0f} s")
         ended_s = time.perf_counter() - begin
     return [
         row(case, "accepted_per_s", "1/s", [num_runs / accepted_s]),
@@ -147,7 +165,7 @@ def listed(client: Client, runs: Sequence[Run]) -> Iterator[float]:
         yield time.perf_counter() - begin
 
 
-def noisy_tenant(start: Start, *, scale: float) -> list[Row]:
+def noisy_tenant(start: Start, *, scale: float, limit_s: float) -> list[Row]:
     """A tenant's p95 beside one with very many queued tasks, over its p95 alone on half of the slots."""
     num_runs = max(10, int(NUM_QUIET_RUNS * min(1, scale * 10)))
     with start(MILLRACE_SLOTS=str(SLOTS // 2)) as factory:
@@ -155,7 +173,7 @@ def noisy_tenant(start: Start, *, scale: float) -> list[Row]:
     with start(MILLRACE_SLOTS=str(SLOTS)) as factory, gateway_of("noisy", factory) as noisy:
         probe(factory.client, 1)
         run = noisy.submit(pipeline("noise", num_tasks=int(NUM_TASKS * scale), sleep_s=TASK_S))
-        wait_for_share(run, 0.0, int(NUM_TASKS * scale))
+        wait_for_share(run, 0.0, int(NUM_TASKS * scale), until=math.inf)
         beside = quiet(factory.client, num_runs)
         is_noisy_still = run.refresh().status == "running"
         run.cancel()
@@ -177,13 +195,23 @@ def quiet(client: Client, num_runs: int) -> list[float]:
     return [(v.finished_at - v.submitted_at).total_seconds() for v in views if v.finished_at]
 
 
-def wait_for_share(run: Run, share: float, num_tasks: int) -> None:
-    """Wait until the run's stage has planned, and so much of it is done."""
+def wait_for_share(run: Run, share: float, num_tasks: int, *, until: float) -> None:
+    """Wait until the run's stage has planned, and so much of it is done, or until a time of `perf_counter`."""
+    said_at = time.perf_counter()
     while True:
-        stage = run.refresh().stages[0]
-        if stage.num_tasks and stage.num_done >= share * num_tasks:
+        view = run.refresh()
+        stage, now = view.stages[0], time.perf_counter()
+        if view.finished_at or now > until or (stage.num_tasks and stage.num_done >= share * num_tasks):
             return
-        time.sleep(0.05)
+        if now - said_at > SAY_S:
+            said_at = now
+            say(f"{stage.num_done} of {num_tasks} tasks are done")
+        time.sleep(0.05 if num_tasks < NUM_TASKS else 0.5)
+
+
+def say(words: str) -> None:
+    """Tell whoever waits how far it is."""
+    print(f"{time.strftime('%H:%M:%S')}  {words}", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -212,16 +240,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"Of: {', '.join(CASES)}. By default all.")
     parser.add_argument("--scale", type=float, default=1.0, help="Multiplies sizes; results are written at 1 alone.")
+    parser.add_argument("--fan-out-minutes", type=float, default=7.0, help="When the fan-out is ended where it is.")
     parser.add_argument("--embedded", action="store_true", help="Without servers.")
     arguments = parser.parse_args(argv)
     if unknown := set(arguments.cases) - set(CASES):
         parser.error(f"no case {', '.join(sorted(unknown))}; there are {', '.join(CASES)}")
     start = embedded if arguments.embedded else partial(production, s3=False)
-    rows = [r for case in arguments.cases or CASES for r in CASES[case](start, scale=arguments.scale)]
-    if arguments.scale == 1:
-        write_results("flow_embedded" if arguments.embedded else "flow", rows)
-    else:
-        print_rows(rows)
+    name, rows = "flow_embedded" if arguments.embedded else "flow", list[Row]()
+    for case in arguments.cases or CASES:
+        begin = time.perf_counter()
+        rows += CASES[case](start, scale=arguments.scale, limit_s=60 * arguments.fan_out_minutes)
+        say(f"{case} took {time.perf_counter() - begin:.0f} s")
+        if arguments.scale == 1:
+            write_results(name, rows)
+        else:
+            print_rows(rows)
 
 
 if __name__ == "__main__":
