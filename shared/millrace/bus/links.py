@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import structlog
 from kombu import Connection
 
@@ -9,6 +11,8 @@ log = structlog.get_logger(__name__)
 
 SOCKET_LIMITS = {"read_timeout": 8, "write_timeout": 8}
 """Transport options of py-amqp, in seconds: how long a declaration waits for its answer."""
+
+_READ_BYTES = 16_384
 
 
 def establish(connection: Connection) -> None:
@@ -18,6 +22,16 @@ def establish(connection: Connection) -> None:
     if socket_transport is not None:
         # Without this py-amqp goes on reading for ever when read_timeout has passed.
         socket_transport.raise_on_initial_eintr = True
+        _read_ahead(socket_transport)
+
+
+def _read_ahead(socket_transport: Any) -> None:
+    """py-amqp asks the socket nine times for a message, for each part of its frames; what comes beyond it keeps.
+
+    Only for connections whose owner drains them himself: an event loop is not told of what has been read already.
+    """
+    receive = socket_transport._quick_recv
+    socket_transport._quick_recv = lambda num_bytes: receive(max(num_bytes, _READ_BYTES))
 
 
 def close(connection: Connection, *, is_broken: bool = False) -> None:

@@ -8,14 +8,13 @@ from typing import Any
 
 from kombu import Exchange, Queue
 from kombu.message import Message
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from millrace.bus import DeadLetter, topology
-from millrace.contracts.base import canonical_json
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import Event
 
-_JSON = "application/json"
+CONTENT_TYPE, ENCODING = "application/json", "utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +30,27 @@ class Outgoing:
     routing_key: str
     body: bytes
     headers: Mapping[str, Any] = field(default_factory=dict)
-    properties: Mapping[str, Any] = field(default_factory=dict)
+    correlation_id: str = ""
     queue: Queue | None = None
+
+    @property
+    def is_persistent(self) -> bool:
+        return self.exchange is not topology.SIGNALS
 
 
 def encode_event(event: Event) -> Outgoing:
     trace = {"traceparent": event.traceparent} if event.traceparent else {}
     return Outgoing(
-        id=event.id, exchange=topology.EVENTS, routing_key=event.type, body=event.to_json().encode(), headers=trace
+        id=event.id,
+        exchange=topology.EVENTS,
+        routing_key=event.type,
+        body=event.model_dump_json().encode(),
+        headers=trace,
     )
 
 
 def encode_signal(key: str, payload: Mapping[str, Any]) -> Outgoing:
-    return Outgoing(id="", exchange=topology.SIGNALS, routing_key=key, body=canonical_json(dict(payload)).encode())
+    return Outgoing(id="", exchange=topology.SIGNALS, routing_key=key, body=to_json(payload, inf_nan_mode="null"))
 
 
 def wire_options(outgoing: Outgoing) -> dict[str, Any]:
@@ -51,12 +58,12 @@ def wire_options(outgoing: Outgoing) -> dict[str, Any]:
     return {
         "exchange": outgoing.exchange,
         "routing_key": outgoing.routing_key,
-        "content_type": _JSON,
-        "content_encoding": "utf-8",
+        "content_type": CONTENT_TYPE,
+        "content_encoding": ENCODING,
         "headers": dict(outgoing.headers),
         "message_id": outgoing.id,
+        "correlation_id": outgoing.correlation_id,
         "mandatory": outgoing.queue is not None,
-        **outgoing.properties,
     }
 
 

@@ -12,7 +12,7 @@ import structlog
 from kombu import Connection, Producer
 
 from millrace import errors
-from millrace.bus import faults, links, topology
+from millrace.bus import faults, frames, links, topology
 from millrace.bus.messages import Outgoing, wire_options
 
 log = structlog.get_logger(__name__)
@@ -149,9 +149,7 @@ class _Session:
     def publish(self, messages: Sequence[Outgoing], *, timeout_s: float) -> set[str]:
         """Publish and wait for all confirms; return the ids of messages that reached no queue."""
         self._returned = set()
-        with self._producer.batch(max_size=len(messages) + 1):
-            for message in messages:
-                self._publish_one(message)
+        self._put(messages)
         deadline = time.monotonic() + timeout_s
         while self._unconfirmed:
             self._connection.drain_events(timeout=max(0.01, deadline - time.monotonic()))
@@ -165,19 +163,26 @@ class _Session:
         return self._returned
 
     def publish_unconfirmed(self, message: Outgoing) -> None:
-        self._publish_one(message)
+        self._put([message])
         while self._unconfirmed and self._drain_ready():
             pass  # confirms of earlier ones, so that none pile up
 
     def close(self, *, is_broken: bool) -> None:
         links.close(self._connection, is_broken=is_broken)
 
-    def _publish_one(self, message: Outgoing) -> None:
-        self._declare(message)
-        if self._confirms:
-            self._num_published += 1
-            self._unconfirmed.add(self._num_published)
-        self._producer.publish(message.body, **wire_options(message))
+    def _put(self, messages: Sequence[Outgoing]) -> None:
+        for message in messages:
+            self._declare(message)
+        if not self._confirms:
+            with self._producer.batch(max_size=len(messages) + 1):
+                for message in messages:
+                    self._producer.publish(message.body, **wire_options(message))
+            return
+        connection = self._channel.connection
+        for piece in frames.published(messages, channel=self._channel.channel_id, frame_max=connection.frame_max):
+            connection.transport.write(piece)
+        self._unconfirmed.update(range(self._num_published + 1, self._num_published + len(messages) + 1))
+        self._num_published += len(messages)
 
     def _declare(self, message: Outgoing) -> None:
         name = message.exchange.name if message.queue is None else message.queue.name

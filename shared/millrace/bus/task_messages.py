@@ -1,32 +1,24 @@
-"""How a command looks on the wire: a message of Celery's protocol, version 2. Importing this imports Celery."""
+"""How a command looks on the wire: a message of Celery's protocol, version 2, with no more in it than a worker reads."""
 
 from __future__ import annotations
 
-from functools import cache
-
-from celery import Celery
-
 from millrace.bus import topology
 from millrace.bus.messages import Outgoing
-from millrace.contracts.base import canonical_json
 from millrace.contracts.commands import EXECUTE_TASK, ExecuteAttempt
+
+_EMBED = b'],{},{"callbacks":null,"errbacks":null,"chain":null,"chord":null}]'
+"""After the positional arguments: the keywords, and what Celery's canvas would follow it with."""
 
 
 def encode_command(command: ExecuteAttempt) -> Outgoing:
-    """A task message whose only argument is the command; its trace context is in the headers too."""
-    task = _encoder().amqp.as_task_v2(
-        command.attempt_id, EXECUTE_TASK, args=(command.model_dump(mode="json"),),
-        # Celery's default is a repr of the whole config in the headers.
-        argsrepr=f"({command.attempt_id!r},)", kwargsrepr="{}", ignore_result=True,
-    )  # fmt: skip
+    """A task message whose only argument is the command without its defaults; its trace context is in the headers too.
+
+    Celery's own encoder puts 19 headers around it, most of them null, and costs five times as much.
+    """
     queue = topology.commands_queue(command.service, command.resource_class)
+    headers = {"lang": "py", "task": EXECUTE_TASK, "id": command.attempt_id, "ignore_result": True, **command.trace}
     return Outgoing(
         id=command.attempt_id, exchange=topology.COMMANDS, routing_key=queue.routing_key, queue=queue,
-        body=canonical_json(task.body).encode(), headers={**task.headers, **command.trace},
-        properties={"correlation_id": command.attempt_id},
+        body=b"[[" + command.model_dump_json(exclude_defaults=True).encode() + _EMBED, headers=headers,
+        correlation_id=command.attempt_id,
     )  # fmt: skip
-
-
-@cache
-def _encoder() -> Celery:
-    return Celery("millrace.encoder", set_as_current=False)
