@@ -169,7 +169,7 @@ class _Desk:
         new = {task.key.run_id for task in rows} - folding.runs.keys()
         folding.lock(new, skip_held=True)
         if new and folding.tx.lock:  # somebody else may have ended them between the reading and the lock
-            fresh = tasks.load_tasks(folding.tx, [t.key for t in rows if t.key.run_id in new & folding.runs.keys()])
+            fresh = tasks.load_tasks(folding.tx, [t.key for t in rows if t.key.run_id in new & folding.runs.keys()])()
             rows = [fresh.get(task.key, task) for task in rows]
         mine = [task for task in rows if task.status == "pending" and self._may_run(task)]
         unindexed = {task.key for task in mine if task.key.phase == "merge" and task.key not in self.indices}

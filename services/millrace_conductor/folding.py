@@ -77,23 +77,40 @@ class Folding:
 
     # --- reading
 
-    def lock(self, run_ids: Iterable[str], *, skip_held: bool = False) -> None:
-        """Lock runs and read them; those that there are, and that nobody else has, stand in `runs` afterwards."""
-        found = runs.lock_runs(self.tx, set(run_ids) - self.runs.keys(), skip_held=skip_held)
+    def lock(
+        self,
+        run_ids: Iterable[str],
+        *,
+        skip_held: bool = False,
+        event_ids: Iterable[str] = (),
+        keys: Iterable[TaskKey] = (),
+    ) -> None:
+        """Lock runs and read them; those that there are, and that nobody else has, stand in `runs` afterwards.
+
+        Args:
+            run_ids: Those that are locked already are passed over.
+            skip_held: Pass over runs that another transaction has.
+            event_ids: Learn which of these are journalled already.
+            keys: Tasks to read, of these runs or of those locked before.
+        """
+        asked = runs.lock_runs(self.tx, set(run_ids) - self.runs.keys(), skip_held=skip_held)
+        seen = journal.seen(self.tx, event_ids)
+        loaded = tasks.load_tasks(self.tx, [key for key in keys if key not in self._tasks])
+        found = asked()
         self.runs |= found
         self._as_read |= found
         self._seqs |= {run_id: run.seq for run_id, run in found.items()}
-
-    def look_for(self, event_ids: Iterable[str]) -> None:
-        """Learn which events are journalled already; their runs are locked by now."""
-        self._seen |= journal.seen(self.tx, event_ids)
+        self._seen |= seen()
+        self._tasks |= {key: task for key, task in loaded().items() if key.run_id in self.runs}
 
     def is_seen(self, event_id: str) -> bool:
         return event_id in self._seen
 
     def load_tasks(self, keys: Iterable[TaskKey]) -> None:
         """Read tasks of locked runs."""
-        self._tasks |= tasks.load_tasks(self.tx, [k for k in keys if k.run_id in self.runs and k not in self._tasks])
+        self._tasks |= tasks.load_tasks(
+            self.tx, [k for k in keys if k.run_id in self.runs and k not in self._tasks]
+        )()  # fmt: skip
 
     def task(self, key: TaskKey) -> TaskState | None:
         if key not in self._tasks:

@@ -59,9 +59,11 @@ OF_A_TASK = (AttemptEvent, ComputationEnded)
 def fold(folding: Folding, events: Iterable[Event]) -> None:
     """Fold events that may have been seen before, in any order; all their runs are locked first, in one order."""
     decoded = [_decoded(event) for event in events]
-    folding.lock(run_id for event, data in decoded if (run_id := _run_id(event, data)))
-    folding.look_for([i for event, data in decoded for i in (event.id, *_id_of_refused(event, data))])
-    folding.load_tasks(key_of(data) for _, data in decoded if isinstance(data, OF_A_TASK))
+    folding.lock(
+        (run_id for event, data in decoded if (run_id := _run_id(event, data))),
+        event_ids=[i for event, data in decoded for i in (event.id, *_id_of_refused(event, data))],
+        keys=[key_of(data) for _, data in decoded if isinstance(data, OF_A_TASK)],
+    )
     for event, data in decoded:
         if not folding.is_seen(event.id):
             _fold_one(folding, event, data)
@@ -70,8 +72,10 @@ def fold(folding: Folding, events: Iterable[Event]) -> None:
 def refuse(folding: Folding, events: Iterable[Event], reason: str) -> None:
     """Journal events as refused, and end the runs that they are about."""
     refused = list(events)
-    folding.lock(event.subject for event in refused)
-    folding.look_for(i for event in refused for i in (event.id, f"{event.id}.refused"))
+    folding.lock(
+        (event.subject for event in refused),
+        event_ids=[i for event in refused for i in (event.id, f"{event.id}.refused")],
+    )
     for event in refused:
         if not folding.is_seen(event.id):
             _refuse_one(folding, event, reason)

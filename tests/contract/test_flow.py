@@ -312,6 +312,10 @@ class Explained:
         )
         return self._tx.rows(sql, parameters)
 
+    def ask(self, sql: str, parameters: Sequence[Any] = ()) -> Callable[[], list[Row]]:
+        found = self.rows(sql, parameters)
+        return lambda: found
+
 
 def test_no_decision_reads_all_tasks(decider: Decider) -> None:
     like = TaskState(TaskKey("run_a", "s", 0, "work", 0), "default", *PLACE, 0)
@@ -326,7 +330,7 @@ def test_no_decision_reads_all_tasks(decider: Decider) -> None:
         lanes.lane_tasks(explained, *PLACE, lanes.Lane("default", ""), now=1.0, limit=5, behind=head[0])
         lanes.held_places(explained, *PLACE)
         lanes.held_limit(explained, lanes.Lane("default", "k"))
-        tasks.load_tasks(explained, [task.key for task in head])
+        tasks.load_tasks(explained, [task.key for task in head])()
         return list(explained.plans)
 
     for plan in decider.database.transact(work):

@@ -166,7 +166,7 @@ def test_tasks_keep_their_state_and_come_out_by_priority(ledger: Ledger) -> None
     sent = replace(pending[0], status="dispatched", fence=1, nonce="n", dispatched_at=2.0, result={"a": 1})
     ledger.database.transact(lambda tx: tasks.save_tasks(tx, [sent]))
     found = ledger.database.transact(
-        lambda tx: tasks.load_tasks(tx, [sent.key, pending[1].key, sent.key._replace(idx=9)])
+        lambda tx: tasks.load_tasks(tx, [sent.key, pending[1].key, sent.key._replace(idx=9)])()
     )
     assert found == {sent.key: sent, pending[1].key: pending[1]}
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from millrace.contracts.events import Event
 from millrace.ledger.database import Transaction
+
+V = TypeVar("V")
 
 _INSERT = (
     "INSERT INTO events (event_id, tenant, subject, seq, type, source, time, data, refused) VALUES (?,?,?,?,?,?,?,?,?)"
 )
 
 
-def seen(tx: Transaction, event_ids: Iterable[str]) -> set[str]:
-    """Those of the ids that are journalled. Ask after the runs are locked, or another conductor may be writing them."""
-    wanted = list(event_ids)
-    if not wanted:
-        return set()
-    rows = tx.rows(f"SELECT event_id FROM events WHERE event_id IN ({marks(wanted)})", wanted)
-    return {str(i) for (i,) in rows}
+def seen(tx: Transaction, event_ids: Iterable[str]) -> Callable[[], set[str]]:
+    """Ask for those of the ids that are journalled, after the runs are locked: another conductor may be writing them."""
+    wanted = padded(event_ids)
+    fetch = tx.ask(f"SELECT event_id FROM events WHERE event_id IN ({marks(wanted)})", wanted) if wanted else list
+    return lambda: {str(i) for (i,) in fetch()}
 
 
 def append_event(tx: Transaction, event: Event, *, refused: str = "") -> int:
@@ -31,7 +31,7 @@ def append_event(tx: Transaction, event: Event, *, refused: str = "") -> int:
         seq = int(numbered[0][0])
     else:  # about an endpoint or an unknown run: rare, so a query instead of a counter
         seq = int(tx.rows("SELECT COALESCE(MAX(seq), 0) + 1 FROM events WHERE subject = ?", (event.subject,))[0][0])
-    tx.run(_INSERT, _row(event, seq, refused))
+    tx.write(_INSERT, _row(event, seq, refused))
     return seq
 
 
@@ -43,6 +43,12 @@ def append_numbered(tx: Transaction, events: Iterable[tuple[Event, int, str]]) -
 def marks(values: Iterable[Any]) -> str:
     """Placeholders for values in a list, such as `?,?,?`."""
     return ",".join("?" for _ in values)
+
+
+def padded(values: Iterable[V]) -> Sequence[V]:
+    """Values for a list of placeholders, the last one repeated up to a power of two: a few texts of SQL for all lengths."""
+    found = list(values)
+    return found + found[-1:] * ((1 << (len(found) - 1).bit_length()) - len(found)) if found else found
 
 
 def to_time(seconds: float | None) -> datetime | None:

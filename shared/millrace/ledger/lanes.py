@@ -60,7 +60,7 @@ def lock_names(tx: Transaction, names: Iterable[str]) -> None:
     """
     if tx.lock:  # SQLite's writers are alone anyway
         for name in sorted(set(names)):
-            tx.rows("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (name,))
+            tx.write("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (name,))
 
 
 def find_lanes(tx: Transaction, service: str, resource_class: str) -> list[Lane]:

@@ -18,14 +18,14 @@ _ANEW = (
 
 def pause_tasks(tx: Transaction, run_id: str) -> None:
     """Let no task of a locked run start."""
-    tx.run("UPDATE tasks SET status = 'paused' WHERE run_id = ? AND status IN ('pending', 'undecided')", (run_id,))
+    tx.write("UPDATE tasks SET status = 'paused' WHERE run_id = ? AND status IN ('pending', 'undecided')", (run_id,))
 
 
 def resume_tasks(tx: Transaction, run_id: str, *, undecided: Iterable[str]) -> None:
     """Let the paused tasks of a locked run start; those of some stages are looked up in the cache first."""
     paused = "WHERE run_id = ? AND status = 'paused'"
     tx.many(f"UPDATE tasks SET status = 'undecided' {paused} AND stage = ?", ((run_id, stage) for stage in undecided))
-    tx.run(f"UPDATE tasks SET status = 'pending' {paused}", (run_id,))
+    tx.write(f"UPDATE tasks SET status = 'pending' {paused}", (run_id,))
 
 
 def revive_tasks(
@@ -33,7 +33,7 @@ def revive_tasks(
 ) -> None:  # fmt: skip
     """Let the tasks of a phase begin again that did not succeed; the one of a plan or a merge in any case."""
     kept = " AND status <> 'succeeded'" if phase == "work" else ""
-    tx.run(
+    tx.write(
         f"UPDATE tasks SET {_ANEW} WHERE run_id = ? AND stage = ? AND round = ? AND phase = ?{kept}",
         (status, run_id, stage, round_, phase),
     )

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 from millrace.contracts.base import Contract
 from millrace.contracts.events import Event, EventRefused, make_event
 from millrace.ledger.database import Database, Transaction
-from millrace.ledger.journal import marks
+from millrace.ledger.journal import marks, padded
 
 OutboxKind = Literal["command", "event", "signal", "ref"]
 
@@ -37,7 +37,7 @@ class Waiting(NamedTuple):
 
 def put_inbox(tx: Transaction, event: Event, *, run_id: str, now: float) -> None:
     """Accept an event about a run; accepting it twice is once."""
-    tx.run(
+    tx.write(
         "INSERT INTO inbox (event_id, run_id, event, received_at) VALUES (?,?,?,?) ON CONFLICT (event_id) DO NOTHING",
         (event.id, run_id, event.to_json(), now),
     )
@@ -77,12 +77,12 @@ def read_outbox(database: Database, *, owner: str, stale_before: float, limit: i
 
 
 def mark_sent(tx: Transaction, ids: Sequence[str]) -> None:
-    if ids:
-        tx.many(f"DELETE FROM outbox WHERE id IN ({marks(ids)})", [tuple(ids)])
+    if sent := padded(ids):
+        tx.write(f"DELETE FROM outbox WHERE id IN ({marks(sent)})", sent)
 
 
 def set_timer(tx: Transaction, timer_id: str, event: Event, *, run_id: str, due_at: float) -> None:
-    tx.run(
+    tx.write(
         "INSERT INTO timers (timer_id, run_id, due_at, event) VALUES (?,?,?,?) ON CONFLICT (timer_id) DO NOTHING",
         (timer_id, run_id, due_at, event.to_json()),
     )
@@ -99,7 +99,7 @@ def take_due_timers(tx: Transaction, *, now: float, limit: int) -> list[Event]:
 
 
 def drop_timers(tx: Transaction, run_id: str) -> None:
-    tx.run("DELETE FROM timers WHERE run_id = ?", (run_id,))
+    tx.write("DELETE FROM timers WHERE run_id = ?", (run_id,))
 
 
 def _skip(tx: Transaction) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from millrace.contracts.artifacts import ArtifactRef
@@ -13,7 +13,7 @@ from millrace.contracts.base import Contract
 from millrace.contracts.events import ErrorInfo, StageOutputs
 from millrace.contracts.pipelines import Graph
 from millrace.ledger.database import Row, Transaction
-from millrace.ledger.journal import marks
+from millrace.ledger.journal import marks, padded
 from millrace.ledger.state import RunState, StageState
 
 C = TypeVar("C", bound=Contract)
@@ -33,26 +33,21 @@ _graphs: OrderedDict[str, Graph] = OrderedDict()
 _graphs_lock = threading.Lock()
 
 
-def lock_runs(tx: Transaction, run_ids: Iterable[str], *, skip_held: bool = False) -> dict[str, RunState]:
-    """Lock runs, in one order so that two conductors never wait for each other, and return their state by id.
+def lock_runs(
+    tx: Transaction, run_ids: Iterable[str], *, skip_held: bool = False
+) -> Callable[[], dict[str, RunState]]:  # fmt: skip
+    """Ask for runs by id and lock them, in one order so that two conductors never wait for each other.
 
     Ids without a run are left out; with `skip_held` also runs that another transaction has.
     """
-    wanted = sorted(set(run_ids))
+    wanted = padded(sorted(set(run_ids)))
     if not wanted:
-        return {}
+        return dict
     where = f"run_id IN ({marks(wanted)})"
     lock = f"{tx.lock} SKIP LOCKED" if tx.lock and skip_held else tx.lock
-    found = tx.rows(f"SELECT {_RUN} FROM runs WHERE {where} ORDER BY run_id{lock}", wanted)
-    graphs = _graphs_of(tx, {str(row[-1]): str(row[0]) for row in found})
-    stages: dict[str, dict[str, StageState]] = {str(row[0]): {} for row in found}
-    for run_id, *rest in tx.rows(
-        f"SELECT run_id, {STAGE_COLUMNS} FROM stages WHERE {where} ORDER BY run_id, position", wanted
-    ):
-        stage = stage_of(rest)
-        if str(run_id) in stages:
-            stages[str(run_id)][stage.name] = stage
-    return {str(row[0]): _run(row, graphs[str(row[-1])], stages[str(row[0])]) for row in found}
+    runs = tx.ask(f"SELECT {_RUN} FROM runs WHERE {where} ORDER BY run_id{lock}", wanted)
+    stages = tx.ask(f"SELECT run_id, {STAGE_COLUMNS} FROM stages WHERE {where} ORDER BY run_id, position", wanted)
+    return lambda: _runs_of(tx, runs(), stages())
 
 
 def save_runs(tx: Transaction, changes: Iterable[tuple[RunState, RunState]]) -> None:
@@ -103,6 +98,16 @@ def encode(value: Contract | None) -> str | None:
 
 def decode(cls: type[C], text: str | None) -> C | None:
     return None if text is None else cls.received_json(text)
+
+
+def _runs_of(tx: Transaction, runs: Sequence[Row], stages: Iterable[Row]) -> dict[str, RunState]:
+    graphs = _graphs_of(tx, {str(row[-1]): str(row[0]) for row in runs})
+    stages_of: dict[str, dict[str, StageState]] = {str(row[0]): {} for row in runs}
+    for run_id, *rest in stages:
+        if (found := stages_of.get(str(run_id))) is not None:
+            stage = stage_of(rest)
+            found[stage.name] = stage
+    return {str(row[0]): _run(row, graphs[str(row[-1])], stages_of[str(row[0])]) for row in runs}
 
 
 def _graphs_of(tx: Transaction, run_of: Mapping[str, str]) -> dict[str, Graph]:

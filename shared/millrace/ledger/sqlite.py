@@ -18,7 +18,9 @@ from millrace.ledger.database import REPORT, Row, Transaction
 T = TypeVar("T")
 
 
-class _SQLiteTransaction:
+class SQLiteTransaction:
+    """Of an open connection, which whoever made this begins and commits."""
+
     lock = ""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -61,7 +63,7 @@ class SQLiteDatabase:
             with self._turn():
                 connection.execute("BEGIN IMMEDIATE")
                 try:
-                    result = work(_SQLiteTransaction(connection))
+                    result = work(SQLiteTransaction(connection))
                     connection.execute("COMMIT")
                 except BaseException:
                     with contextlib.suppress(sqlite3.Error):

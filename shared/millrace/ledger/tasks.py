@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from millrace.ledger.database import Database, Row, Transaction
+from millrace.ledger.journal import padded
 from millrace.ledger.state import TaskKey, TaskState
 
 _KEY = ("run_id", "stage", "round", "phase", "idx")
@@ -19,19 +20,19 @@ _IS_KEY = " AND ".join(f"{c} = ?" for c in _KEY)
 _PAGE = 1000
 
 
-def load_tasks(tx: Transaction, keys: Iterable[TaskKey]) -> dict[TaskKey, TaskState]:
-    """Tasks by key; keys without a task are left out. Their runs are locked by the caller."""
-    wanted = list(dict.fromkeys(keys))
+def load_tasks(tx: Transaction, keys: Iterable[TaskKey]) -> Callable[[], dict[TaskKey, TaskState]]:
+    """Ask for tasks by key; keys without a task are left out. Their runs are locked by the caller."""
+    wanted = padded(dict.fromkeys(keys))
     if not wanted:
-        return {}
+        return dict
     values = ",".join(["(?,?,?,?,?)"] * len(wanted))
     names = [f"wanted_{column}" for column in _KEY]
-    rows = tx.rows(  # joined in this order, a look-up a key; for IN (VALUES ...) SQLite reads the whole table
+    rows = tx.ask(  # joined in this order, a look-up a key; for IN (VALUES ...) SQLite reads the whole table
         f"WITH wanted({', '.join(names)}) AS (VALUES {values}) SELECT {COLUMNS} FROM wanted CROSS JOIN tasks"
         f" WHERE {' AND '.join(f'{column} = {name}' for column, name in zip(_KEY, names, strict=True))}",
         [v for key in wanted for v in key],
     )
-    return {task.key: task for task in map(task_of, rows)}
+    return lambda: {task.key: task for task in map(task_of, rows())}
 
 
 def add_tasks(tx: Transaction, like: TaskState, *, count: int) -> None:
@@ -40,7 +41,7 @@ def add_tasks(tx: Transaction, like: TaskState, *, count: int) -> None:
     Those that were set aside by a stage that is executed again begin again, under the fence that they had.
     """
     key = like.key
-    tx.run(
+    tx.write(
         "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < ?)"
         " INSERT INTO tasks (run_id, stage, round, phase, idx, tenant, service, resource_class, priority, status, fence,"
         " failures, nonce, worker, ready_at, limit_key, limit_max)"
@@ -74,7 +75,7 @@ def open_tasks(tx: Transaction, run_id: str) -> list[TaskState]:
 
 def close_tasks(tx: Transaction, run_id: str) -> None:
     """Mark every task of a run that has not ended as cancelled, so that nothing of it is dispatched any more."""
-    tx.run(
+    tx.write(
         "UPDATE tasks SET status = 'cancelled' WHERE run_id = ?"
         " AND status IN ('undecided', 'pending', 'paused', 'subscribed', 'dispatched', 'running')",
         (run_id,),

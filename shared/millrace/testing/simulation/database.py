@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
 from millrace import errors
 from millrace.ledger.database import REPORT, Row, Transaction
 from millrace.ledger.migrating import create_schema
+from millrace.ledger.sqlite import SQLiteTransaction
 
 T = TypeVar("T")
-
-
-class _Transaction:
-    lock = ""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[Row]:
-        return self._connection.execute(sql, parameters).fetchall()
-
-    def run(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        return self._connection.execute(sql, parameters).rowcount
-
-    def many(self, sql: str, parameters: Iterable[Sequence[Any]]) -> None:
-        self._connection.executemany(sql, parameters)
 
 
 class MemoryDatabase:
@@ -42,7 +27,7 @@ class MemoryDatabase:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
-                result = work(_Transaction(self._connection))
+                result = work(SQLiteTransaction(self._connection))
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
