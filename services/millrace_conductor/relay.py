@@ -167,10 +167,10 @@ def _send(rows: Sequence[Outgoing], bus: Bus, stores: StoreOf) -> list[str]:
     held = _write_refs(rows, stores)
     ready = [row for row in rows if row.id not in held]
     messages = [message for row in ready for message in row.messages]
-    if commands := [m for kind, m in messages if kind == "command" and isinstance(m, ExecuteAttempt)]:
-        bus.send(commands)
-    if events := _events(messages, "event"):
-        bus.publish(events)
+    bus.send(
+        [m for kind, m in messages if kind == "command" and isinstance(m, ExecuteAttempt)],
+        events=_events(messages, "event"),
+    )
     for event in _events(messages, "signal"):
         bus.signal(f"endpoint.{event.data['name']}.desired", event.data)
     return [row.id for row in ready]

@@ -37,8 +37,12 @@ class Bus(Protocol):
     credentials; both name what to do and never hold a password.
     """
 
-    def send(self, commands: Sequence[ExecuteAttempt]) -> None:
+    def send(self, commands: Sequence[ExecuteAttempt], *, events: Sequence[Event] = ()) -> None:
         """Put commands on the queues of their service and resource class, durably; all are confirmed on return.
+
+        Args:
+            commands: May be empty.
+            events: To publish after them, in the same round of confirms.
 
         Raises:
             Unavailable: The broker did not confirm them all in time. Some may have been taken: send all again.

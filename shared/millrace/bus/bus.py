@@ -47,8 +47,8 @@ class BrokerBus:
     def __repr__(self) -> str:
         return f"<Bus: {faults.describe(self._url)}>"
 
-    def send(self, commands: Sequence[ExecuteAttempt]) -> None:
-        self._publish([encode_command(command) for command in commands])
+    def send(self, commands: Sequence[ExecuteAttempt], *, events: Sequence[Event] = ()) -> None:
+        self._publish([*map(encode_command, commands), *map(messages.encode_event, events)])
 
     def publish(self, events: Sequence[Event]) -> None:
         self._publish([messages.encode_event(event) for event in events])

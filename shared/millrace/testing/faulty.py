@@ -68,9 +68,11 @@ class FaultyBus:
         self._bus = bus
         self._faults = faults
 
-    def send(self, commands: Sequence[ExecuteAttempt]) -> None:
-        if not self._faults.strikes(FaultPoint.COMMAND_LOST):
+    def send(self, commands: Sequence[ExecuteAttempt], *, events: Sequence[Event] = ()) -> None:
+        if commands and not self._faults.strikes(FaultPoint.COMMAND_LOST):
             self._put(commands, self._bus.send)
+        if events:
+            self.publish(events)
 
     def publish(self, events: Sequence[Event]) -> None:
         self._put(events, self._bus.publish)

@@ -219,10 +219,12 @@ class MemoryBus:
         self._broker = broker
         self._process = process
 
-    def send(self, commands: Sequence[ExecuteAttempt]) -> None:
+    def send(self, commands: Sequence[ExecuteAttempt], *, events: Sequence[Event] = ()) -> None:
         self.check()
         for command in commands:
             self._broker.queue(command_queue(command.service, command.resource_class)).put(Letter(command))
+        for event in events:
+            self._broker.publish(event)
 
     def publish(self, events: Sequence[Event]) -> None:
         self.check()
