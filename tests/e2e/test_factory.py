@@ -113,6 +113,14 @@ def test_a_plan_of_many_tasks_is_merged_in_order(factory: Factory) -> None:
     assert view.stages[0].num_done == 40
 
 
+def test_a_merge_may_plan_another_round(factory: Factory) -> None:
+    view = factory.client.submit(noop("a", num_tasks=5, num_rounds=3)).wait(timeout_s=60)
+    stage = view.stages[0]
+    assert stage.outputs is not None
+    assert stage.outputs.summary == {"tasks": 5, "in_order": True}
+    assert stage.attempts == 1 + 3 * (5 + 1)
+
+
 def test_a_failure_says_stage_cause_and_remedy(factory: Factory) -> None:
     run = factory.client.submit(noop("a", "b", fail="the data is sour"))
     with pytest.raises(errors.RunFailed, match="the data is sour") as caught:

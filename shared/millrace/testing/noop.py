@@ -12,7 +12,7 @@ from pydantic import Field
 from millrace import errors
 from millrace.contracts.events import StageOutputs
 from millrace.contracts.stages import Port, StageConfig, StageKind
-from millrace.runtime.stage import Context, Inputs, Results, outputs
+from millrace.runtime.stage import Context, Inputs, NextPlan, Results, outputs
 
 SLICE_S = 0.05
 HOG_S = 60
@@ -23,6 +23,7 @@ class NoopConfig(StageConfig):
 
     sleep_s: float = Field(default=0.0, ge=0, description="How long each task takes.")
     num_tasks: int = Field(default=1, ge=1, description="How many tasks its plan has.")
+    num_rounds: int = Field(default=1, ge=1, description="How many times it plans as many tasks, one after the other.")
     fail: str = Field(default="", description="Message of the error that it raises; empty: none.")
     hog: bool = Field(
         default=False, description="Whether it holds the interpreter's lock while it waits, as C code may."
@@ -43,7 +44,7 @@ NOOP = StageKind(
 
 
 def plan(context: Context, config: NoopConfig, inputs: Inputs) -> Sequence[dict[str, Any]]:  # noqa: ARG001
-    return [{"number": n} for n in range(config.num_tasks)]
+    return _tasks(config, 0)
 
 
 def work(context: Context, config: NoopConfig, inputs: Inputs, task: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
@@ -56,11 +57,20 @@ def work(context: Context, config: NoopConfig, inputs: Inputs, task: dict[str, A
             ctypes.PyDLL(None).sleep(max(1, min(int(left), HOG_S)))  # PyDLL keeps the lock
         else:
             time.sleep(min(left, SLICE_S))
-    return {"number": task["number"]}
+    return {"number": task["number"], "round": task["round"]}
 
 
-def merge(context: Context, config: NoopConfig, inputs: Inputs, results: Results) -> StageOutputs:  # noqa: ARG001
-    numbers = [r["number"] for r in results]
+def merge(context: Context, config: NoopConfig, inputs: Inputs, results: Results) -> StageOutputs | NextPlan:  # noqa: ARG001
+    numbers, round_ = [], 0
+    for result in results:
+        numbers.append(result["number"])
+        round_ = result["round"]
+    if round_ + 1 < config.num_rounds:
+        return NextPlan(_tasks(config, round_ + 1))
     return outputs(
         {}, summary={"tasks": len(numbers), "in_order": numbers == sorted(numbers)}, metrics={"value": config.metric}
     )
+
+
+def _tasks(config: NoopConfig, round_: int) -> list[dict[str, Any]]:
+    return [{"number": n, "round": round_} for n in range(config.num_tasks)]
