@@ -16,7 +16,7 @@ from millrace.runtime.guard import descendants
 WEIGHTS: Mapping[str, int] = {"child": 9, "zygote": 3, "worker": 4, "conductor": 3, "gateway": 2, "serve": 1}
 """How often each kind is hit. A zygote's forks, the guards, count as zygotes."""
 
-AWAIT_S = 2.0
+AWAIT_S = 0.5
 LOOK_EVERY_S = 0.1
 
 SERVICES = ("conductor", "gateway", "worker", "serve")
