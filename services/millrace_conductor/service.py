@@ -75,10 +75,12 @@ class Conductor:
         self.relay = Relay(ledger.database, bus, store_of, owner=self.id)
         self._slots: dict[Class, int] = {}
         self._code: dict[tuple[str, str], str] = {}
-        self._indices = ResultIndices(ledger.database, store_of, on_written=lambda: self.work.set())
+        self._indices = ResultIndices(ledger.database, store_of, on_written=self._offer_all)
         self._verifier = Verifier(store_of)
         self._paces = Paces()
         self._repaired_at = 0.0
+        self._tick_at = float("-inf")
+        self._is_all_offered = True
         self._fault: Exception | None = None
 
     def run(self) -> None:
@@ -164,7 +166,10 @@ class Conductor:
         if key.endswith(".echo"):
             if self.watch.hear_echo():
                 self.bus.signal("control.all", {"announce": True})  # workers' words from before were not heard
-        elif key == "inbox.changed" or self.watch.hear_worker(payload):
+        elif key == "inbox.changed":
+            self.work.set()
+        elif self.watch.hear_worker(payload):
+            self._tick_at = float("-inf")
             self.work.set()
 
     # --- once in a while, and whenever woken
@@ -172,13 +177,32 @@ class Conductor:
     def _tick_safely(self) -> float:
         """Do what is due; return how long to wait. Nothing that goes wrong here ends the conductor."""
         try:
-            self.tick()
-            return self._pause_s()
+            if time.monotonic() < self._tick_at:
+                self._catch_up()
+            else:
+                self._tick_at = float("inf")  # until it is done; who hears a worker meanwhile asks for another
+                self.tick()
+                self._tick_at = min(self._tick_at, time.monotonic() + self._pause_s())
+            return max(0.0, self._tick_at - time.monotonic())
         except errors.MillraceError as error:
             log.warning("conductor_waiting", reason=str(error))
         except Exception:
             log.exception("tick_failed")
+        self._tick_at = time.monotonic() + TICK_S
         return TICK_S
+
+    def _catch_up(self) -> None:
+        """Do what cannot wait for the next tick: each run that is submitted rings."""
+        self._fold_taken(take_inbox)
+        self._verifier.verify_wanted()
+        if not self._is_all_offered:
+            self._is_all_offered = True
+            self.transact(lambda _: None, classes=self._slots)
+
+    def _offer_all(self) -> None:
+        """Look at all classes again: something may start, though no fold touches its class."""
+        self._is_all_offered = False
+        self.work.set()
 
     def tick(self) -> None:
         """Look at everything once: what workers offer, what was accepted, what is due, who fell silent."""
@@ -188,6 +212,7 @@ class Conductor:
         self._fold_taken(take_timers)
         self._verifier.verify_wanted()
         self._repair_computations()
+        self._is_all_offered = True
         self.transact(lambda _: None, classes=self._slots)
         self._order("yield", [Yield(holder_of(t), "paused") for t in pausing.running_while_paused(self.database)])
         lost, late = self.watch.look(self.id)
@@ -297,9 +322,9 @@ class Conductor:
         self._paces.note(outcome.took)
         if outcome.unindexed:
             self._indices.want(outcome.unindexed)
-        if outcome.unverified and self._verifier.want(outcome.unverified):
-            self.work.set()
-        if outcome.num_admitted or outcome.has_more:
+        if (outcome.unverified and self._verifier.want(outcome.unverified)) or outcome.has_more:
+            self._offer_all()
+        if outcome.num_admitted:
             self.work.set()
         self._order("stop", outcome.stops)
         self._order("yield", outcome.yields)
