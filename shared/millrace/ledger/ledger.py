@@ -74,8 +74,8 @@ class Ledger:
         Raises:
             Conflict: The id or the key was used for something else.
         """
-        run_id = self.database.transact(lambda tx: accept_run(tx, event))
-        return self.run(event.tenant, run_id)
+        accepted = self.database.transact(lambda tx: accept_run(tx, event))
+        return self.run(event.tenant, accepted) if isinstance(accepted, str) else accepted
 
     def request_cancel(self, event: Event) -> RunView:
         """Ask for a run's end; asking again changes nothing.
@@ -215,10 +215,11 @@ class Ledger:
         self.database.close()
 
 
-def accept_run(tx: Transaction, event: Event) -> str:
-    """Accept a submission; return the run's id, or that of the run which already has its key. See `Ledger.submit`."""
+def accept_run(tx: Transaction, event: Event) -> RunView | str:
+    """Accept a submission; return the new run, or the id of the one which already has its key. See `Ledger.submit`."""
     data = decode(event)
     assert isinstance(data, RunSubmitted)
+    now = time.time()
     cache = [] if data.cache == "use" else [data.cache]
     content = digest_of([data.graph.model_dump(mode="json"), data.params, data.priority, data.labels, *cache])
     inserted = tx.run(
@@ -227,14 +228,19 @@ def accept_run(tx: Transaction, event: Event) -> str:
         " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,'queued',0,'') ON CONFLICT DO NOTHING",
         (data.run_id, event.tenant, data.graph.pipeline, data.priority, json.dumps(data.labels, sort_keys=True),
          json.dumps(data.params), data.graph.model_dump_json(), json.dumps(data.trace), data.idempotency_key, content,
-         time.time(), json.dumps(data.spec), data.cache, encode(data.origin), data.graph.max_runs),
+         now, json.dumps(data.spec), data.cache, encode(data.origin), data.graph.max_runs),
     )  # fmt: skip
     if not inserted:
         return _same_run(tx, event.tenant, data, content)
-    names = enumerate(stage.name for stage in data.graph.stages)
-    save_stages(tx, ((data.run_id, StageState(name=name, position=position)) for position, name in names))
-    queues.put_inbox(tx, event, run_id=data.run_id, now=time.time())
-    return data.run_id
+    stages = [StageState(name=spec.name, position=position) for position, spec in enumerate(data.graph.stages)]
+    save_stages(tx, ((data.run_id, stage) for stage in stages))
+    queues.put_inbox(tx, event, run_id=data.run_id, now=now)
+    facts = {spec.name: {"kind": spec.kind, "implied": spec.implied} for spec in data.graph.stages}
+    return RunView(
+        run_id=data.run_id, tenant=event.tenant, pipeline=data.graph.pipeline, status="queued", priority=data.priority,
+        labels=data.labels, params=data.params, submitted_at=_time(now), cache=data.cache, origin=data.origin,
+        stages=tuple(_stage_view(stage, facts) for stage in stages),
+    )  # fmt: skip
 
 
 def _same_run(tx: Transaction, tenant: str, data: RunSubmitted, content: str) -> str:
