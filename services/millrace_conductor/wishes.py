@@ -24,7 +24,7 @@ def cancel(run: RunState, event: CancelRequested, now: float) -> Decision:
     """End the run, unless it has released: the endpoint has moved, and only another release moves it back."""
     if releases.is_waiting(run):
         return Decision(run)
-    why = ErrorInfo(code="cancelled", message=event.reason or "nobody said why.")
+    why = ErrorInfo(code="cancelled", message=event.reason or "cancelled without a reason.")
     return finish(run, "cancelled", now, error=why, reason=event.reason or "cancelled")
 
 

@@ -18,47 +18,63 @@ from millrace.cli.lazy import LazyGroup
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-COMMANDS = {
-    "init": ("millrace.cli.init:init", "Write a commented pipeline for your data file."),
-    "plan": ("millrace.cli.run:plan", "Show the expanded graph of a pipeline without running it."),
-    "schema": ("millrace.cli.schema:schema", "Print the JSON Schema of pipeline files, for editors."),
-    "run": ("millrace.cli.run:run", "Run a pipeline and follow it to its end."),
-    "batch": ("millrace.cli.batch:batch", "Predict a whole data file with a model."),
-    "status": ("millrace.cli.runs:status", "Show one run, stage by stage."),
-    "runs": ("millrace.cli.runs:runs", "List runs, newest first."),
-    "events": ("millrace.cli.runs:events", "Print a run's journal."),
-    "logs": ("millrace.cli.runs:logs", "Print what a run's stages logged."),
-    "cancel": ("millrace.cli.wishes:cancel", "End a run."),
-    "pause": ("millrace.cli.wishes:pause", "Start nothing more of a run."),
-    "resume": ("millrace.cli.wishes:resume", "Go on with a paused run."),
-    "retry": ("millrace.cli.wishes:retry", "Go on with a run that failed, from where it failed."),
-    "rerun": ("millrace.cli.wishes:rerun", "Start a run's pipeline again, with changes."),
-    "dead-letters": ("millrace.cli.wishes:dead_letters", "List tasks that were set aside, and why."),
-    "explain": ("millrace.cli.provenance:explain", "Say why a stage was computed, or from where it was taken."),
-    "lineage": ("millrace.cli.provenance:lineage", "Print what something came from, or what came of it."),
-    "replay": ("millrace.cli.provenance:replay", "Execute a run again and compare what both made."),
-    "queues": ("millrace.cli.flow:queues", "Show what waits and what is at work, by resource class."),
-    "limits": ("millrace.cli.flow:limits", "List limits by key, or set one."),
-    "apply": ("millrace.cli.pipelines:apply", "Keep a pipeline; its triggers start runs from now on."),
-    "pipelines": ("millrace.cli.pipelines:pipelines", "List kept pipelines, or forget one."),
-    "triggers": ("millrace.cli.pipelines:triggers", "List triggers, hold one or let it go on."),
-    "models": ("millrace.cli.serving:models", "List released models."),
-    "endpoints": ("millrace.cli.serving:endpoints", "List endpoints, or stop one."),
-    "predict": ("millrace.cli.serving:predict", "Ask an endpoint for predictions or text."),
-    "up": ("millrace.cli.services:up", "Start a factory and keep it."),
-    "worker": ("millrace.cli.services:worker", "Start one worker: millrace worker training."),
-    "conductor": ("millrace.cli.services:conductor", "Start one conductor."),
-    "gateway": ("millrace.cli.services:gateway", "Start one gateway, the HTTP API."),
-    "serve": ("millrace.cli.services:serve", "Start one model server."),
-    "migrate": ("millrace.cli.migrate:migrate", "Bring the ledger's schema up to date, or say whether that is due."),
-    "gc": ("millrace.cli.gc:gc", "Collect garbage now, or say what would go."),
-    "doctor": ("millrace.cli.doctor:doctor", "Say what is configured and reachable, and what to do about faults."),
+GROUPS = {
+    "Pipelines": {
+        "init": ("millrace.cli.init:init", "Write a commented pipeline for your data file."),
+        "plan": ("millrace.cli.run:plan", "Show the expanded graph of a pipeline without running it."),
+        "schema": ("millrace.cli.schema:schema", "Print the JSON Schema of pipeline files, for editors."),
+        "run": ("millrace.cli.run:run", "Run a pipeline and follow it to its end."),
+        "batch": ("millrace.cli.batch:batch", "Predict a whole data file with a model."),
+        "apply": ("millrace.cli.pipelines:apply", "Keep a pipeline; its triggers start runs from now on."),
+        "pipelines": ("millrace.cli.pipelines:pipelines", "List kept pipelines, or forget one."),
+        "triggers": ("millrace.cli.pipelines:triggers", "List triggers, hold one or let it go on."),
+    },
+    "Runs": {
+        "runs": ("millrace.cli.runs:runs", "List runs, newest first."),
+        "status": ("millrace.cli.runs:status", "Show one run, stage by stage."),
+        "events": ("millrace.cli.runs:events", "Print a run's journal."),
+        "logs": ("millrace.cli.runs:logs", "Print what a run's stages logged."),
+        "cancel": ("millrace.cli.wishes:cancel", "End a run."),
+        "pause": ("millrace.cli.wishes:pause", "Start nothing more of a run."),
+        "resume": ("millrace.cli.wishes:resume", "Go on with a paused run."),
+        "retry": ("millrace.cli.wishes:retry", "Go on with a run that failed, from where it failed."),
+        "rerun": ("millrace.cli.wishes:rerun", "Start a run's pipeline again, with changes."),
+        "dead-letters": ("millrace.cli.wishes:dead_letters", "List tasks that were set aside, and why."),
+    },
+    "Where results come from": {
+        "explain": ("millrace.cli.provenance:explain", "Say why a stage was computed, or from where it was taken."),
+        "lineage": ("millrace.cli.provenance:lineage", "Print what something came from, or what came of it."),
+        "replay": ("millrace.cli.provenance:replay", "Execute a run again and compare what both made."),
+    },
+    "Models": {
+        "models": ("millrace.cli.serving:models", "List released models."),
+        "endpoints": ("millrace.cli.serving:endpoints", "List endpoints, or stop one."),
+        "predict": ("millrace.cli.serving:predict", "Ask an endpoint for predictions or text."),
+    },
+    "Processes": {
+        "up": ("millrace.cli.services:up", "Start a factory and keep it."),
+        "worker": ("millrace.cli.services:worker", "Start one worker: millrace worker training."),
+        "conductor": ("millrace.cli.services:conductor", "Start one conductor."),
+        "gateway": ("millrace.cli.services:gateway", "Start one gateway, the HTTP API."),
+        "serve": ("millrace.cli.services:serve", "Start one model server."),
+    },
+    "Operations": {
+        "doctor": ("millrace.cli.doctor:doctor", "Say what is reachable, and what to do about faults."),
+        "queues": ("millrace.cli.flow:queues", "Show what waits and what is at work, by resource class."),
+        "limits": ("millrace.cli.flow:limits", "List limits by key, or set one."),
+        "gc": ("millrace.cli.gc:gc", "Collect garbage now, or say what would go."),
+        "migrate": ("millrace.cli.migrate:migrate", "Bring the ledger's schema up to date, or check it."),
+    },
 }
+"""Commands as the help lists them, by subject: import path and caption."""
+
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
 @click.group(
     cls=LazyGroup,
     lazy_commands=COMMANDS,
+    groups=GROUPS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="First steps: millrace init DATA, then millrace run pipeline.yaml. Shell completion: see README.md.",
 )

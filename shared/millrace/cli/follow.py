@@ -14,8 +14,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from millrace import errors
 from millrace.cli.options import duration
-from millrace.contracts.views import EventView, SignalView
+from millrace.contracts.views import EventView, RunView, SignalView
 
 MARKS = {"succeeded": "✓", "cached": "✓", "failed": "✗", "rejected": "✗", "skipped": "-", "cancelled": "-"}
 STYLES = {
@@ -186,6 +187,22 @@ def show(console: Console, title: str, messages: Iterable[EventView | SignalView
     with Live(get_renderable=board.render, console=console, refresh_per_second=8, transient=False):
         for message in messages:
             board.hear(message)
+
+
+def check_followed(view: RunView) -> None:
+    """Pass a run that succeeded.
+
+    Raises:
+        RunFailed: It ended otherwise; with the cause, what to do about it, and how to go on with the run.
+    """
+    from millrace.client.results import check_succeeded
+
+    try:
+        check_succeeded(view)
+    except errors.RunFailed as error:
+        then = f"Go on from there by `millrace retry {view.run_id}`, or with changes by `millrace rerun`."
+        error.remedy = f"{error.remedy} {then}".lstrip()
+        raise
 
 
 def _show_plain(console: Console, board: Board, messages: Iterable[EventView | SignalView]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import click
@@ -12,11 +12,18 @@ from millrace import errors
 
 
 class LazyGroup(click.Group):
-    """Commands by name: import path and caption. Printing help imports none of them."""
+    """Commands by name: import path and caption. Printing help imports none of them, and lists them by subject."""
 
-    def __init__(self, *args: Any, lazy_commands: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        lazy_commands: Mapping[str, tuple[str, str]],
+        groups: Mapping[str, Collection[str]],
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self._lazy = lazy_commands
+        self._groups = groups
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return list(self._lazy)
@@ -37,5 +44,7 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, caption) for name, (_, caption) in self._lazy.items()])
+        width = max(map(len, self._lazy))
+        for subject, names in self._groups.items():
+            with formatter.section(subject):
+                formatter.write_dl([(name.ljust(width), self._lazy[name][1]) for name in names])

@@ -94,15 +94,21 @@ def _print_cache(view: CacheView) -> None:
 
 
 def _lines(node: LineageNode, indent: str) -> Iterator[str]:
-    words = [f"{node.port} {node.digest[:SHORT]}".strip()]
-    if node.maker is not None:
-        m = node.maker
-        words.append(f"made by {m.stage} ({m.kind}) of {m.pipeline}, {m.run_id}")
-        words.append(f"spec {m.spec_digest[:SHORT]}, code {m.code_digest[:SHORT] or 'not told'}, seed {m.seed}")
-    else:
-        words.append("given")
+    """Two lines an artifact, which fit a narrow terminal: what it is and who made it; of what, and where it serves."""
+    name = f"{indent}{node.port} {node.digest[:SHORT]}" if node.port else indent + node.digest[:SHORT]
+    if node.is_repeated:
+        yield f"{name} (see above)"
+        return
+    m = node.maker
+    yield f"{name} {f'by {m.stage} of {m.pipeline}, {m.run_id}' if m is not None else 'given'}"
+    words = (
+        []
+        if m is None
+        else [f"spec {m.spec_digest[:SHORT]}, code {m.code_digest[:SHORT] or 'not told'}, seed {m.seed}"]
+    )
     words += [f"released as {release}" for release in node.serves]
-    yield indent + "; ".join(words) + (" (see above)" if node.is_repeated else "")
+    if words:
+        yield f"{indent}    {'; '.join(words)}"
     for child in node.children:
         yield from _lines(child, indent + "  ")
 

@@ -149,16 +149,15 @@ def _follow_json(run: Run) -> int:
 
 
 def _follow_and_report(run: Run, client: Client, name: str) -> int:
-    from millrace.cli.follow import show
+    from millrace.cli.follow import check_followed, show
     from millrace.cli.reports import print_report, report_console
-    from millrace.client.results import check_succeeded
 
     console = report_console()
     show(console, f"{name}  {run.id}", run.follow(signals=True))
     view = run.refresh()
     for stage in view.stages:
         print_report(console, stage)
-    check_succeeded(view)
+    check_followed(view)
     _ask_endpoint(console, client, view)
     console.print(f"\n[green]succeeded[/green] {run.id}")
     return 0
@@ -207,14 +206,16 @@ def _print_graph(graph: Graph) -> None:
     from rich.table import Table
 
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("stage", "kind", "inputs", "outputs", "needs"):
-        table.add_column(column)
+    for column in ("stage", "kind", "inputs", "outputs"):
+        table.add_column(column, no_wrap=True)
     for stage in graph.stages:
-        inputs = []
+        inputs, sources = [], set()
         for port, bound in stage.inputs.items():
             for binding in bound if isinstance(bound, tuple) else (bound,):
                 source = f"{binding.stage}.{binding.port}" if binding.artifact is None else binding.artifact.digest[:12]
                 inputs.append(f"{port} = {source}")
-        name = f"{stage.name} (implied)" if stage.implied else stage.name
-        table.add_row(name, stage.kind, "\n".join(inputs), ", ".join(stage.outputs), ", ".join(stage.needs))
+                sources.add(binding.stage)
+        others = [f"  after {need}" for need in stage.needs if need not in sources]
+        name = "\n".join([stage.name, *(["  (implied)"] if stage.implied else []), *others])
+        table.add_row(name, stage.kind, "\n".join(inputs), "\n".join(stage.outputs))
     Console().print(table)

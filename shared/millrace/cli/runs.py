@@ -118,7 +118,9 @@ def _print_run(view: RunView) -> None:
         print_report(console, stage)
     if view.error is not None:
         told = Text(view.stage or "run", style="red")
-        console.print(told.append(f": {view.error.message} {view.error.remedy}", style="default"))
+        console.print(told.append(f": {view.error.message}", style="default"))
+        if view.error.remedy:
+            console.print(Text("to do", style="cyan").append(f": {view.error.remedy}", style="default"))
 
 
 def _took(view: RunView | StageView) -> str:

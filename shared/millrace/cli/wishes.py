@@ -137,16 +137,22 @@ def dead_letters(run_id: str, limit: int, as_json: bool) -> int:
 
 
 def _shown(run: Run, *, after: int, follow: bool, as_json: bool) -> int:
-    """Follow a run from an event on, if that is wanted, and print it; the exit code."""
+    """Follow a run from an event on, if that is wanted, and print it; the exit code.
+
+    Raises:
+        RunFailed: It was followed for people, and ended otherwise than by success; with the cause.
+    """
     from rich.console import Console
 
-    from millrace.cli.follow import show
+    from millrace.cli.follow import check_followed, show
 
     if follow and not as_json:
         show(Console(), f"{run.view.pipeline}  {run.id}", run.follow(signals=True, after=after))
     elif follow:
         run.wait_end()
     _print(run.refresh(), as_json=as_json)
+    if follow and not as_json:
+        check_followed(run.view)
     return 0 if not follow or run.view.status == "succeeded" else 1
 
 

@@ -27,7 +27,7 @@ def why_never(mode: CacheUse, stage: GraphStage, kind: StageKind | None) -> str:
         return "" if stage.function is not None else "the stage names no function"
     if kind is None:
         return f"kind {stage.kind!r} is not installed where the conductor runs"
-    return "" if kind.cacheable else f"kind {stage.kind!r} looks at the world outside"
+    return "" if kind.cacheable else f"stages of kind {stage.kind!r} are never cached"
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
