@@ -16,6 +16,7 @@ from millrace.ledger.state import RunState, TaskKey, TaskState
 from millrace_conductor.attempts import answered
 from millrace_conductor.folding import Folding
 from millrace_conductor.handlers import apply
+from millrace_conductor.indices import index_key
 from millrace_conductor.inputs import inputs_of
 from millrace_conductor.keys import base_of, code_name
 from millrace_conductor.lifecycle import graph_stage
@@ -49,7 +50,7 @@ class Knowledge:
         """What the task's answer depends on; None where no code was agreed on."""
         phase = phase_of(task.key)
         if phase not in self.bases:
-            self.bases[phase] = _base(folding, folding.runs[task.key.run_id], task.key, self)
+            self.bases[phase] = _base(folding, folding.runs[task.key.run_id], task, self)
         return self.bases[phase]
 
 
@@ -102,8 +103,8 @@ def code_for(folding: Folding, task: TaskState, known: Knowledge | None) -> str 
 def _is_ready(folding: Folding, task: TaskState, known: Knowledge) -> bool:
     if folding.runs[task.key.run_id].status != "running":
         return False
-    if task.key.phase == "merge" and task.key not in known.indices:
-        folding.outcome.unindexed.add(task.key)
+    if task.key.phase == "merge" and index_key(task) not in known.indices:
+        folding.outcome.unindexed.add(index_key(task))
         return False
     return True
 
@@ -214,12 +215,13 @@ def _write(look: _Look) -> None:
     cache.put_uses(folding.tx, uses)
 
 
-def _base(folding: Folding, run: RunState, key: TaskKey, known: Knowledge) -> Base | None:
+def _base(folding: Folding, run: RunState, task: TaskState, known: Knowledge) -> Base | None:
+    key = task.key
     spec = graph_stage(run.graph, key.stage)
     code = known.code.get(code_name(spec), "")
     if not code:
         return None
-    results = known.indices.get(key._replace(idx=0)) if key.phase == "merge" else None
+    results = known.indices.get(index_key(task)) if key.phase == "merge" else None
     return base_of(run, spec, key, inputs_of(folding.tx, run, spec), code=code, results=results)
 
 

@@ -27,6 +27,7 @@ from millrace.ledger.state import RunState, TaskKey, TaskState
 from millrace_conductor.computations import Knowledge, code_for
 from millrace_conductor.folding import Folding
 from millrace_conductor.handlers import apply
+from millrace_conductor.indices import index_key
 from millrace_conductor.inputs import inputs_of
 from millrace_conductor.lifecycle import fail_stage, graph_stage, with_stage
 from millrace_conductor.shares import Claim, divide, let_in
@@ -172,9 +173,9 @@ class _Desk:
             fresh = tasks.load_tasks(folding.tx, [t.key for t in rows if t.key.run_id in new & folding.runs.keys()])()
             rows = [fresh.get(task.key, task) for task in rows]
         mine = [task for task in rows if task.status == "pending" and self._may_run(task)]
-        unindexed = {task.key for task in mine if task.key.phase == "merge" and task.key not in self.indices}
+        unindexed = {index_key(task) for task in mine if task.key.phase == "merge"} - self.indices.keys()
         folding.outcome.unindexed |= unindexed
-        return [task for task in mine if task.key not in unindexed]
+        return [task for task in mine if task.key.phase != "merge" or index_key(task) not in unindexed]
 
     def _may_run(self, task: TaskState) -> bool:
         run = self.folding.runs.get(task.key.run_id)
@@ -193,7 +194,7 @@ def _dispatch_one(
         return False
     sent = replace(task, status="dispatched", fence=task.fence + 1, dispatched_at=folding.now)
     try:
-        command = build_command(folding.tx, run, sent, results=indices.get(task.key), code=code)
+        command = build_command(folding.tx, run, sent, results=indices.get(index_key(task)), code=code)
     except Exception as error:  # one run's fault must not hold up all others
         log.exception("command_not_written", run=run.run_id, stage=task.key.stage)
         fault = ErrorInfo(

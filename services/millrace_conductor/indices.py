@@ -13,7 +13,7 @@ from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.ledger import tasks
 from millrace.ledger.database import Database
-from millrace.ledger.state import TaskKey
+from millrace.ledger.state import TaskKey, TaskState
 from millrace.store.pages import write_pages
 from millrace_conductor.relay import StoreOf
 
@@ -25,8 +25,14 @@ MAX_KEPT = 1000
 RETRY_S = 1.0
 
 
+def index_key(task: TaskState) -> TaskKey:
+    """Names the index that a merge's next attempt reads. The fence takes the place of a merge's number, which is always 0:
+    after a stage was done again its results may differ, and a lost index is written anew for the attempt that follows."""
+    return task.key._replace(idx=task.fence)
+
+
 class ResultIndices:
-    """Indexes by merge task. Several conductors may write one at once: equal results give the same reference.
+    """Indexes by merge task and fence (`index_key`). Several conductors may write one at once: equal results give one reference.
 
     Rows are read and stored a page at a time. A write that was interrupted begins again; pages that the store has are not
     stored twice. `run` has a thread of its own, so that folding waits for no store; all else may be called from any.
