@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from millrace.contracts.base import Contract
 from millrace.contracts.events import Event, make_event
 from millrace.contracts.ids import new_id
+from millrace.contracts.pipelines import RunStatus
 from millrace.ledger import admissions, cache, journal, lineage, pausing, queues, runs, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.lineage import ArtifactUse
@@ -26,7 +27,7 @@ class Outcome:
     Attributes:
         stops: Holders to tell to stop.
         yields: Holders to ask for their attempts.
-        changed: Runs that have news.
+        changed: Status of each run that has news, by id.
         rows: Of the outbox, for the relay.
         unindexed: Merge tasks that wait for their index of results.
         num_admitted: How many runs may start now: their inbox says so.
@@ -37,7 +38,7 @@ class Outcome:
 
     stops: list[Stop] = field(default_factory=list)
     yields: list[Yield] = field(default_factory=list)
-    changed: set[str] = field(default_factory=set)
+    changed: dict[str, RunStatus] = field(default_factory=dict)
     rows: list[Outgoing] = field(default_factory=list)
     unindexed: set[TaskKey] = field(default_factory=set)
     num_admitted: int = 0

@@ -116,7 +116,7 @@ def apply(folding: Folding, run: RunState, decision: Decision, *, task: TaskStat
     if decision.run.status in FINAL_RUN and run.status not in FINAL_RUN:
         queues.drop_timers(folding.tx, run.run_id)
         folding.admit(run)
-    folding.outcome.changed.add(run.run_id)
+    folding.outcome.changed[run.run_id] = folding.runs[run.run_id].status
 
 
 def _carry_out(folding: Folding, run_id: str, effect: Effect) -> None:

@@ -328,8 +328,8 @@ class Conductor:
             self.work.set()
         self._order("stop", outcome.stops)
         self._order("yield", outcome.yields)
-        for run_id in outcome.changed:
-            self.bus.signal(f"run.{run_id}.changed", {"run_id": run_id})
+        for run_id, status in outcome.changed.items():
+            self.bus.signal(f"run.{run_id}.changed", {"run_id": run_id, "status": status})
         return outcome
 
     def _order(self, order: Literal["stop", "yield"], to: Sequence[Stop] | Sequence[Yield]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,23 +25,34 @@ log = structlog.get_logger()
 
 
 class Reader:
-    """One stream's view of a run: its newest signals, and a wake-up when anything happened. Lives in one event loop."""
+    """One stream's view of a run: its newest signals, and a wake-up when anything happened. Lives in one event loop.
 
-    def __init__(self, backlog: int) -> None:
+    Args:
+        backlog: Signals kept.
+        statuses: Of the run, of which alone there is to be word; None: whatever happened.
+    """
+
+    def __init__(self, backlog: int, statuses: Container[str] | None = None) -> None:
+        self._statuses = statuses
         self._signals: deque[Mapping[str, Any]] = deque(maxlen=backlog)
         self._wake = asyncio.Event()
         self.changed = False
         self.closing = False
 
-    def put(self, signal: Mapping[str, Any] | None) -> None:
-        """Add a signal, or with None say that the run has new events. The oldest signal gives way to the newest."""
-        if signal is None:
-            self.changed = True
-        else:
-            if len(self._signals) == self._signals.maxlen:
-                DROPPED.inc()
-            self._signals.append(signal)
+    def put(self, signal: Mapping[str, Any]) -> None:
+        """Add a signal of an attempt. The oldest gives way to the newest."""
+        if self._statuses is not None:
+            return
+        if len(self._signals) == self._signals.maxlen:
+            DROPPED.inc()
+        self._signals.append(signal)
         self._wake.set()
+
+    def note_change(self, status: str | None) -> None:
+        """The run has new events; an older conductor does not say which status it has now."""
+        if self._statuses is None or status is None or status in self._statuses:
+            self.changed = True
+            self._wake.set()
 
     def close(self) -> None:
         self.closing = True
@@ -117,11 +128,15 @@ class Live:
         kind, _, rest = key.partition(".")
         run_id = rest.partition(".")[0]
         for reader in self._readers.get(run_id, ()):
-            reader.put(None if kind == "run" else payload)
+            if kind == "run":
+                reader.note_change(payload.get("status"))
+            else:
+                reader.put(payload)
 
     @contextmanager
-    def reader(self, run_id: str) -> Iterator[Reader]:
-        reader = Reader(self._backlog)
+    def reader(self, run_id: str, *, statuses: Container[str] | None = None) -> Iterator[Reader]:
+        """A registered reader, for the block. See Reader."""
+        reader = Reader(self._backlog, statuses)
         self._readers.setdefault(run_id, set()).add(reader)
         READERS.inc()
         try:

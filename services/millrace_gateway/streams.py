@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 
 from millrace import errors
 from millrace.contracts.views import TERMINAL_STATUSES, EventView, RunView
@@ -64,13 +64,29 @@ async def stream_events(
 
 async def wait_until_finished(backends: Backends, run_id: str, *, limit_s: float) -> RunView:
     """Return the run as soon as it is over, or as it is when the time is. Raises NotFound."""
-    return await wait_until(backends, run_id, lambda view: view.status in TERMINAL_STATUSES, limit_s=limit_s)
+    return await wait_until(
+        backends, run_id, lambda v: v.status in TERMINAL_STATUSES, limit_s=limit_s, statuses=TERMINAL_STATUSES
+    )  # fmt: skip
 
 
-async def wait_until(backends: Backends, run_id: str, is_so: Callable[[RunView], bool], *, limit_s: float) -> RunView:
-    """Return the run as soon as something is so of it, or as it is when the time is over. Raises NotFound."""
+async def wait_until(
+    backends: Backends,
+    run_id: str,
+    is_so: Callable[[RunView], bool],
+    *,
+    limit_s: float,
+    statuses: Container[str] | None = None,
+) -> RunView:
+    """Return the run as soon as something is so of it, or as it is when the time is over.
+
+    Args:
+        statuses: Of the run, in which alone it can be so; None: in any.
+
+    Raises:
+        NotFound: There is no such run.
+    """
     deadline = time.monotonic() + limit_s
-    with backends.live.reader(run_id) as reader:
+    with backends.live.reader(run_id, statuses=statuses) as reader:
         while True:
             view = await backends.call(backends.ledger.run, backends.settings.tenant, run_id)
             left_s = deadline - time.monotonic()
