@@ -15,7 +15,7 @@ _FRAME_END = b"\xce"
 _ENVELOPE_BYTES = 8
 """Of a frame, around its payload."""
 
-_PIECE_BYTES = 131_072
+PIECE_BYTES = 131_072
 """Written at once: between two pieces the broker's answers can be read, so that neither side waits for the other."""
 
 _CONTENT_TYPE, _ENCODING_FLAG, _HEADERS, _MODE, _CORRELATION_ID, _MESSAGE_ID = (1 << n for n in (15, 14, 13, 12, 10, 7))
@@ -38,7 +38,7 @@ def published(messages: Iterable[Outgoing], *, channel: int, frame_max: int) -> 
         data = _published(message, channel=channel, max_payload=frame_max - _ENVELOPE_BYTES)
         waiting.append(data)
         num_bytes += len(data)
-        if num_bytes >= _PIECE_BYTES:
+        if num_bytes >= PIECE_BYTES:
             yield b"".join(waiting)
             waiting, num_bytes = [], 0
     if waiting:

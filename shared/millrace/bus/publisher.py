@@ -178,11 +178,13 @@ class _Session:
                 for message in messages:
                     self._producer.publish(message.body, **wire_options(message))
             return
-        connection = self._channel.connection
-        for piece in frames.published(messages, channel=self._channel.channel_id, frame_max=connection.frame_max):
-            connection.transport.write(piece)
         self._unconfirmed.update(range(self._num_published + 1, self._num_published + len(messages) + 1))
         self._num_published += len(messages)
+        connection = self._channel.connection
+        for piece in frames.published(messages, channel=self._channel.channel_id, frame_max=connection.frame_max):
+            while len(piece) >= frames.PIECE_BYTES and self._drain_ready():
+                pass  # of a long batch the broker may take no more while nobody reads its confirms
+            connection.transport.write(piece)
 
     def _declare(self, message: Outgoing) -> None:
         name = message.exchange.name if message.queue is None else message.queue.name
