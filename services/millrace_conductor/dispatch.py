@@ -20,7 +20,7 @@ from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.commands import ExecuteAttempt
 from millrace.contracts.events import ErrorInfo
 from millrace.contracts.ids import attempt_id
-from millrace.ledger import lanes, tasks
+from millrace.ledger import lanes
 from millrace.ledger.database import Transaction
 from millrace.ledger.lanes import Hold, Lane
 from millrace.ledger.state import RunState, TaskKey, TaskState
@@ -168,10 +168,9 @@ class _Desk:
         """Those of the tasks whose runs are free, as they are now that their runs are locked."""
         folding = self.folding
         new = {task.key.run_id for task in rows} - folding.runs.keys()
-        folding.lock(new, skip_held=True)
-        if new and folding.tx.lock:  # somebody else may have ended them between the reading and the lock
-            fresh = tasks.load_tasks(folding.tx, [t.key for t in rows if t.key.run_id in new & folding.runs.keys()])()
-            rows = [fresh.get(task.key, task) for task in rows]
+        if new:  # read again: somebody else may have ended them between the reading and the lock
+            folding.lock(new, skip_held=True, keys=[t.key for t in rows if t.key.run_id in new])
+            rows = [folding.latest(task) if task.key.run_id in new else task for task in rows]
         mine = [task for task in rows if task.status == "pending" and self._may_run(task)]
         unindexed = {index_key(task) for task in mine if task.key.phase == "merge"} - self.indices.keys()
         folding.outcome.unindexed |= unindexed

@@ -118,6 +118,10 @@ class Folding:
             self.load_tasks([key])
         return self._tasks.get(key)
 
+    def latest(self, task: TaskState) -> TaskState:
+        """A task as it is now, as far as that was read."""
+        return self._tasks.get(task.key, task)
+
     # --- changing
 
     def save_run(self, run: RunState) -> None:
