@@ -76,7 +76,7 @@ def _after_loss(task: TaskState, error: ErrorInfo, retry: Retry, now: float) -> 
         code=POISON,
         message=f"Task {task.key.idx} of stage {task.key.stage!r} lost its worker {task.losses} times, at last so:"
         f" {error.message}",
-        remedy="See `millrace dead-letters` for what is known, and whether it needs more memory than there is; then"
+        remedy="`millrace dead-letters` shows what is known; perhaps it needs more memory than there is. Then"
         f" `millrace retry {task.key.run_id}`.",
     )
     return GivenUp(replace(task, status="failed"), poison, is_poison=True)

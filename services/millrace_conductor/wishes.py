@@ -17,14 +17,12 @@ from millrace_conductor import releases
 from millrace_conductor.effects import Admit, Announce, Decision, PauseTasks, ResumeTasks
 from millrace_conductor.lifecycle import enter, finish, follow, start
 
-RETRYABLE_RUN = frozenset({"failed", "rejected", "cancelled"})
-
 
 def cancel(run: RunState, event: CancelRequested, now: float) -> Decision:
     """End the run, unless it has released: the endpoint has moved, and only another release moves it back."""
     if releases.is_waiting(run):
         return Decision(run)
-    why = ErrorInfo(code="cancelled", message=event.reason or "cancelled without a reason.")
+    why = ErrorInfo(code="cancelled", message=event.reason or "no reason was given.")
     return finish(run, "cancelled", now, error=why, reason=event.reason or "cancelled")
 
 

@@ -102,7 +102,7 @@ def test_a_plan_of_100_000_tasks_is_stored_and_dispatched_by_capacity(folder: Fo
 def test_the_end_of_a_run_leaves_none_of_its_tasks_open(folder: Folder) -> None:
     run_id, command = folder.run(chain("a"))
     folder.fold(event_of(command, succeeded(command, holder_of(command), num_tasks=500)))
-    folder.ledger.request_cancel(cancel(run_id))
+    folder.ledger.wish(cancel(run_id))
     outcome = folder.take()
     assert len(outcome.stops) == 200
     left = folder.ledger.database.read("SELECT status, COUNT(*) FROM tasks GROUP BY status ORDER BY status")
@@ -111,7 +111,7 @@ def test_the_end_of_a_run_leaves_none_of_its_tasks_open(folder: Folder) -> None:
 
 def test_a_cancel_that_was_accepted_before_a_release_wins(folder: Folder) -> None:
     run_id, command = folder.run(release_of("e"))
-    folder.ledger.request_cancel(cancel(run_id))
+    folder.ledger.wish(cancel(run_id))
     folder.fold(event_of(command, AttemptSucceeded(**about(command, holder_of(command)), outputs=StageOutputs())))
     assert folder.status(run_id) == "cancelled"
     assert folder.ledger.endpoints("default") == []
@@ -121,7 +121,7 @@ def test_a_cancel_after_a_release_is_told_so(folder: Folder) -> None:
     run_id, command = folder.run(release_of("e"))
     folder.fold(event_of(command))
     with pytest.raises(errors.Conflict, match="released"):
-        folder.ledger.request_cancel(cancel(run_id))
+        folder.ledger.wish(cancel(run_id))
     folder.fold(cancel(run_id))  # one that slipped in changes nothing
     assert folder.status(run_id) == "running"
 

@@ -115,7 +115,7 @@ def test_runs_are_found_by_status_pipeline_and_label(ledger: Ledger) -> None:
 def test_cancelling_an_unknown_run_names_it(ledger: Ledger) -> None:
     event = make_event(CancelRequested(run_id="run_x"), source="client", subject="run_x")
     with pytest.raises(errors.NotFound, match="run_x"):
-        ledger.request_cancel(event)
+        ledger.wish(event)
 
 
 def test_events_are_numbered_within_their_run_by_concurrent_writers(ledger_url: str, ledger: Ledger) -> None:

@@ -192,7 +192,7 @@ def test_a_cancel_stops_who_works_and_frees_the_slot(house: House) -> None:
     with at_work(house.conductor()), house.hand(hold) as hand:
         run_id = submit(house.ledger, chain("a"))
         wait_until(lambda: house.types(run_id)["attempt.started.v1"] == 1)
-        house.ledger.request_cancel(make_event(CancelRequested(run_id=run_id), source="client", subject=run_id))
+        house.ledger.wish(make_event(CancelRequested(run_id=run_id), source="client", subject=run_id))
         assert house.ended(run_id) == "cancelled"
         wait_until(lambda: [s["nonce"] for s in hand.stopped] == [holders[0].nonce])
     assert house.ledger.database.read("SELECT status FROM tasks") == [("cancelled",)]

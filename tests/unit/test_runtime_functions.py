@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -22,7 +23,7 @@ from millrace.contracts.schema import Column, DatasetMeta, DatasetSchema, Shard
 from millrace.runtime.code import load_code
 from millrace.runtime.functions import StageFunction, stage
 from millrace.runtime.phases import execute_here
-from millrace.runtime.stage import Artifact, Context, local_context
+from millrace.runtime.stage import Artifact, Context, HandedBack, local_context
 from millrace.settings import Settings
 from millrace.store.artifacts import write_manifest
 from millrace.store.connect import open_store
@@ -62,6 +63,13 @@ def upper(texts: Dataset) -> Table:
     import pyarrow.compute as pc
     table = texts.to_arrow()
     return Table(table.set_column(1, "text", pc.utf8_upper(table.column("text"))))
+
+@stage
+def patient(context: Context) -> int:
+    earlier = context.resumed()
+    if context.stop_requested:
+        context.hand_back({"state": b"half"}, meta={"step": 7})
+    return earlier.meta["step"] + len(earlier.read("state")) if earlier else 0
 
 if __name__ == "__main__":
     raise SystemExit("a worker must not run this")
@@ -162,6 +170,16 @@ def test_a_function_is_mapped_over_items(module: ModuleType, context: Context) -
     ended = run(module.square, context, foreach=Foreach(items=(1, 2, 3)), offset=1)
     values = [context.open_artifact(ref).read("result.json") for ref in ended.lists["result"]]
     assert values == [b"2", b"5", b"10"]
+
+
+def test_a_function_goes_on_from_the_checkpoint_of_the_attempt_before(module: ModuleType, tmp_path: Path) -> None:
+    store, stop = open_store(Settings(home=tmp_path / "home")), threading.Event()
+    stop.set()
+    with local_context(store, tmp_path, stop=stop) as first, pytest.raises(HandedBack):
+        run(module.patient, first)
+    with local_context(store, tmp_path, fence=2) as second:
+        ended = run(module.patient, second)
+        assert second.open_artifact(ended.artifacts["result"]).read("result.json") == b"11"
 
 
 def test_one_item_gives_a_list_of_one(module: ModuleType, context: Context) -> None:

@@ -7,7 +7,7 @@ import json
 import click
 
 from millrace.cli.options import ago, duration, json_option, open_client, parse_pairs, plain, print_json, print_table
-from millrace.contracts.views import RunView, StageView
+from millrace.contracts.views import EventView, RunView, StageView
 
 STATUSES = ("queued", "running", "paused", "succeeded", "failed", "rejected", "cancelled")
 
@@ -71,8 +71,7 @@ def events(run_id: str, follow: bool, after: int, as_json: bool) -> int:
             if as_json:
                 click.echo(json.dumps(plain(event), ensure_ascii=False))
             else:
-                stage = event.data.get("stage", "")
-                click.echo(f"{event.seq:>5}  {event.time:%H:%M:%S.%f}  {event.type:<24} {stage}")
+                click.echo(_line(event))
     return 0
 
 
@@ -90,6 +89,13 @@ def logs(run_id: str, stage: str, as_json: bool) -> int:
             for line in lines:
                 click.echo(line)
     return 0
+
+
+def _line(event: EventView) -> str:
+    """Number, time, type and stage; below that, what went wrong."""
+    line = f"{event.seq:>5}  {event.time:%H:%M:%S.%f}  {event.type:<24} {event.data.get('stage', '')}".rstrip()
+    error = event.data.get("error")
+    return f"{line}\n{'':7}{error['message']}" if isinstance(error, dict) and error.get("message") else line
 
 
 def _print_run(view: RunView) -> None:

@@ -77,15 +77,6 @@ class Ledger:
         accepted = self.database.transact(lambda tx: accept_run(tx, event))
         return self.run(event.tenant, accepted) if isinstance(accepted, str) else accepted
 
-    def request_cancel(self, event: Event) -> RunView:
-        """Ask for a run's end; asking again changes nothing.
-
-        Raises:
-            NotFound: There is no such run.
-            Conflict: It has already ended otherwise, or has released and waits for a server to say so.
-        """
-        return self.wish(event)
-
     def wish(self, event: Event) -> RunView:
         """Accept a wish to cancel, pause, resume or retry a run; the conductor does it soon after.
 

@@ -69,11 +69,6 @@ def read_row(store: Store, ref: ArtifactRef, index: int) -> dict[str, Any]:
     return next(_decode(line))
 
 
-def count_rows(store: Store, ref: ArtifactRef) -> int:
-    """How many rows the artifact has, by its manifest alone."""
-    return _shape(read_manifest(store, ref.digest), ref)[0]
-
-
 def _page_path(number: int) -> str:
     return f"rows/{number:05d}.jsonl"
 
