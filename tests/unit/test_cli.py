@@ -56,6 +56,20 @@ def shown(messages: Sequence[EventView | SignalView], *, terminal: bool) -> str:
     return out.getvalue()
 
 
+def lost(n: int) -> EventView:
+    return event("attempt.failed", stage="train", error={"code": "worker_lost", "message": f"Worker w{n} was killed."})
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_failed_attempts_are_told_while_the_stage_goes_on(terminal: bool) -> None:
+    begun = [event("run.started", stages=["train"]), event("stage.started", stage="train")]
+    told = shown([*begun, *map(lost, range(4))], terminal=terminal)
+    if terminal:
+        assert "4 failed attempts" in told
+    else:
+        assert told.count("train: an attempt failed: Worker w") == 3
+
+
 def test_rate_and_time_left_are_over_what_the_attempt_has_done() -> None:
     board = heard(progress(0, 1000, after_s=0), progress(400, 1000, after_s=2, loss=0.31))
     assert board.stages["train"].details() == "200 rows/s, 3.0 s left, loss 0.31"

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from millrace import errors
-from millrace.cli.options import duration
+from millrace.cli.options import duration, error_of
 from millrace.contracts.views import EventView, RunView, SignalView
 
 MARKS = {"succeeded": "✓", "cached": "✓", "failed": "✗", "rejected": "✗", "skipped": "-", "cancelled": "-"}
@@ -30,6 +30,8 @@ STYLES = {
 PLAIN_EVERY_S = 5.0
 RUN_WORDS = {"run.paused.v1": "paused", "run.resumed.v1": "", "run.retried.v1": "retried"}
 """What is said of the run itself from these events on."""
+MAX_FAILURES_SHOWN = 3
+"""Failed attempts of a stage that are told one by one where there is no terminal; later ones are in `millrace events`."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class StageLine:
     rate_from: tuple[float, float] = (0.0, 0.0)
     printed: float = 0.0
     is_retried: bool = False
+    num_failed: int = 0
 
     def hear(self, signal: SignalView, now: float) -> None:
         """Take in progress; the rate is over what was done since the attempt's first word.
@@ -90,7 +93,7 @@ class StageLine:
         return max(0.0, min(1.0, done / total)) if total else 0.0
 
     def details(self) -> str:
-        """Rate, time left and values, such as `412 rows/s, 3 s left, loss 0.31`."""
+        """Rate, time left, failed attempts and values, such as `412 rows/s, 3 s left, loss 0.31`."""
         parts = []
         if self.num_tasks > 1:
             parts.append(f"{self.num_done}/{self.num_tasks} tasks")
@@ -100,6 +103,8 @@ class StageLine:
             parts.append(f"{number} {self.unit or 'steps'}/s")
             if total > done:
                 parts.append(f"{duration((total - done) / self.rate)} left")
+        if self.num_failed:
+            parts.append(f"{self.num_failed} failed {'attempt' if self.num_failed == 1 else 'attempts'}")
         parts += [f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in self.values.items()]
         return ", ".join(parts)
 
@@ -138,6 +143,8 @@ class Board:
             line.plan(int(data["num_tasks"]), now)
         elif message.type == "attempt.succeeded.v1" and data["phase"] == "work":
             line.finish_task(now)
+        elif message.type == "attempt.failed.v1":
+            line.num_failed += 1
         elif message.type == "stage.finished.v1":
             line.status, line.ended = "cached" if data.get("cached") else str(data["status"]), now
 
@@ -200,8 +207,10 @@ def check_followed(view: RunView) -> None:
     try:
         check_succeeded(view)
     except errors.RunFailed as error:
-        then = f"Go on from there by `millrace retry {view.run_id}`, or with changes by `millrace rerun`."
-        error.remedy = f"{error.remedy} {then}".lstrip()
+        retry = f"`millrace retry {view.run_id}`"
+        if retry not in error.remedy:
+            then = f"Go on from there by {retry}, or start anew with changes by `millrace rerun`."
+            error.remedy = f"{error.remedy} {then}".lstrip()
         raise
 
 
@@ -218,6 +227,11 @@ def _show_plain(console: Console, board: Board, messages: Iterable[EventView | S
             continue
         if isinstance(message, EventView) and message.type in ("stage.started.v1", "stage.finished.v1"):
             console.print(board.text(line), highlight=False, markup=False)
+        elif isinstance(message, EventView) and message.type == "attempt.failed.v1":
+            if line.num_failed <= MAX_FAILURES_SHOWN:
+                console.print(
+                    f"{line.name}: an attempt failed: {error_of(message.data)}", highlight=False, markup=False
+                )
         elif isinstance(message, SignalView) and time.monotonic() - line.printed > PLAIN_EVERY_S and line.details():
             line.printed = time.monotonic()
             console.print(f"{line.name}: {line.share:.0%}, {line.details()}", highlight=False, markup=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,6 +42,12 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     return value
+
+
+def error_of(data: Mapping[str, Any]) -> str:
+    """What an event says of what went wrong; empty if it says nothing."""
+    error = data.get("error")
+    return str(error.get("message", "")) if isinstance(error, Mapping) else ""
 
 
 def parse_pairs(pairs: Sequence[str], *, option: str) -> dict[str, str]:

@@ -6,7 +6,17 @@ import json
 
 import click
 
-from millrace.cli.options import ago, duration, json_option, open_client, parse_pairs, plain, print_json, print_table
+from millrace.cli.options import (
+    ago,
+    duration,
+    error_of,
+    json_option,
+    open_client,
+    parse_pairs,
+    plain,
+    print_json,
+    print_table,
+)
 from millrace.contracts.views import EventView, RunView, StageView
 
 STATUSES = ("queued", "running", "paused", "succeeded", "failed", "rejected", "cancelled")
@@ -94,8 +104,8 @@ def logs(run_id: str, stage: str, as_json: bool) -> int:
 def _line(event: EventView) -> str:
     """Number, time, type and stage; below that, what went wrong."""
     line = f"{event.seq:>5}  {event.time:%H:%M:%S.%f}  {event.type:<24} {event.data.get('stage', '')}".rstrip()
-    error = event.data.get("error")
-    return f"{line}\n{'':7}{error['message']}" if isinstance(error, dict) and error.get("message") else line
+    error = error_of(event.data)
+    return f"{line}\n{'':7}{error}" if error else line
 
 
 def _print_run(view: RunView) -> None:

@@ -69,7 +69,7 @@ class Client:
         Args:
             what: What to run.
             data: A file or directory (uploaded once), an `s3://` URL or an artifact, for the data set parameter.
-            params: Values of the pipeline's other parameters.
+            params: Values of the pipeline's other parameters, or of the function's.
             labels: Words of your own to find the run by.
             priority: -100 to 100; higher goes first.
             idempotency_key: The same key with the same content starts one run, however often it is submitted.

@@ -185,6 +185,7 @@ class Context:
         raise HandedBack
 
     def open_artifact(self, ref: ArtifactRef) -> Artifact:
+        """An artifact by its reference, its manifest read. Raises NotFound or Corrupt if that is not there whole."""
         try:
             manifest = read_manifest(self.store, ref.digest)
         except (errors.NotFound, errors.Corrupt) as error:
