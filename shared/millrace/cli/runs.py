@@ -43,6 +43,8 @@ def status(run_id: str, follow: bool, as_json: bool) -> int:
         print_json(view)
     else:
         _print_run(view)
+        if client.started_factory and view.status in ("queued", "running"):
+            click.echo("No factory runs here, so it rests. It goes on with: millrace up", err=True)
     return 0 if not follow or view.status == "succeeded" else 1
 
 
