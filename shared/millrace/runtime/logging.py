@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -39,7 +41,7 @@ def configure_logging(settings: Settings, **bound: Any) -> Bound:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast(TextIO, _Unheard(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     _join_standard_library(shared, renderer, level)
@@ -60,6 +62,22 @@ class Bound:
         for name, value in self._bound.items():
             event.setdefault(name, value)
         return event
+
+
+class _Unheard(io.TextIOBase):
+    """A stream that may have lost its reader, as when a supervisor was killed, or its disk: the line is lost, not the work."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _join_standard_library(shared: list[Processor], renderer: Processor, level: int) -> None:
