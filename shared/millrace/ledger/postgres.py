@@ -31,6 +31,9 @@ SESSION = {
     # on, as after any lost connection; that is no death, so this may be shorter than a lease, but not than a pause of a
     # host that swaps.
     "idle_in_transaction_session_timeout": "10s",
+    # Statements are prepared once a connection, and their plans last: one that was made while a table was small would read
+    # all of it when it is large. Every statement of a step has an index.
+    "enable_seqscan": "off",
     # A host that vanished is noticed by the server, too: its locks go after some 20 s, not after two hours.
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
