@@ -14,7 +14,8 @@ from millrace.testing.faults import POINTS, FaultPoint
 from millrace.testing.simulation.broker import Broker, Letter, MemoryBus
 from millrace.testing.simulation.clock import EPOCH, Clock, virtual_time
 from millrace.testing.simulation.process import Process, Steps, die
-from millrace.testing.simulation.run import simulate
+from millrace.testing.simulation.run import quiet, simulate
+from millrace.testing.simulation.world import FAULTS_FOR_S, World
 
 SEED = 1000
 """The benchmark runs seeds 0 to 99: these are others."""
@@ -45,6 +46,16 @@ def test_a_seed_is_repeated_to_the_last_event_in_another_process() -> None:
 def test_a_report_says_how_to_repeat_its_seed() -> None:
     report = simulate(7, focus=FaultPoint.SIGNAL_LOST, num_runs=2)
     assert "python -m millrace.testing.simulation --seed 7 --point 17 --runs 2" in str(report)
+
+
+def test_a_world_is_not_at_rest_while_what_was_confirmed_is_on_its_way() -> None:
+    clock, arrived = Clock(), list[float]()
+    with quiet(), virtual_time(clock, 1):
+        world = World(clock, 1, focus=None, num_runs=0)
+        clock.after(FAULTS_FOR_S - 0.1, lambda: world.later(lambda: arrived.append(clock.now)))
+        world.run(FAULTS_FOR_S + 60)
+    assert len(arrived) == 1
+    assert EPOCH + FAULTS_FOR_S < arrived[0] <= clock.now < EPOCH + FAULTS_FOR_S + 60
 
 
 # --- what it is made of ----------------------------------------------------------------------------------------------

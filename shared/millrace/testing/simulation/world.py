@@ -63,6 +63,7 @@ class World:
         self.database = new_ledger()
         self.stores = {tenant: MemoryStore(tenant, self.clock) for tenant in TENANTS}
         self.broker = Broker(self.clock, self.random)
+        self._num_late = 0
         self._failures: dict[str, int] = {}
         self._conductors: list[SimulatedConductor] = []
         self._hosts = [
@@ -94,30 +95,33 @@ class World:
     def store_of(self, tenant: str) -> MemoryStore:
         return self.stores[tenant]
 
+    def later(self, work: Callable[[], object]) -> None:
+        """Do it some seconds from now: what was confirmed is not lost, even if the broker is away just then."""
+        self._num_late += 1
+
+        def do() -> None:
+            self._num_late -= 1
+            try:
+                work()
+            except errors.Unavailable:
+                self.later(work)
+
+        self.clock.after(self.random.uniform(*LATE_S), do)
+
     def _is_at_rest(self) -> bool:
+        """Nothing is left to do, waits in a queue, or is on its way: what was confirmed may not have arrived yet."""
         waits = self.database.read(
             "SELECT (SELECT COUNT(*) FROM runs WHERE status IN ('queued', 'running')) + (SELECT COUNT(*) FROM inbox)"
             " + (SELECT COUNT(*) FROM outbox)"
         )
         queues = self.broker.queues.values()
         is_said = all(not q.ready and not q.num_unacknowledged for q in queues)
-        return is_said and waits == [(0,)] and not self.clients.num_open
+        return is_said and waits == [(0,)] and not self.clients.num_open and not self._num_late
 
     # --- starting
 
     def _faults(self, process: Process) -> Faults:  # noqa: ARG002
-        return Faults(self.striking, die, self._later)
-
-    def _later(self, work: Callable[[], object]) -> None:
-        """Do it some seconds from now: what was confirmed is not lost, even if the broker is away just then."""
-
-        def do() -> None:
-            try:
-                work()
-            except errors.Unavailable:
-                self._later(work)
-
-        self.clock.after(self.random.uniform(*LATE_S), do)
+        return Faults(self.striking, die, self.later)
 
     def _start_conductor(self, number: int) -> None:
         process = Process(self.clock, f"conductor-{number}")
@@ -162,7 +166,7 @@ class World:
 
     def _start_clients(self, num_runs: int) -> Clients:
         process = Process(self.clock, "clients")
-        faults = Faults(lambda point: point not in _CRASHES and self.striking(point), die, self._later)
+        faults = Faults(lambda point: point not in _CRASHES and self.striking(point), die, self.later)
         bus = FaultyBus(MemoryBus(self.broker, process), faults)
         clients = Clients(Ledger(FaultyDatabase(self.database, faults)), bus, self.random)
         clients.num_open = num_runs
