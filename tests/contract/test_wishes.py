@@ -206,6 +206,47 @@ def test_a_cancel_that_overtakes_a_retry_ends_the_run_for_good(folder: Folder) -
     assert folder.status(run_id) == "cancelled"
 
 
+def test_a_retry_sent_again_after_the_run_ended_once_more_changes_nothing(folder: Folder) -> None:
+    run_id, command = folder.run(chain("a"))
+    folder.fold(failure(command))
+    again = retry(run_id)
+    accept(folder, again)
+    folder.fold(failure(latest(folder, run_id, "a")))
+    assert folder.ledger.wish(again).status == "failed"
+    accept(folder, retry(run_id))
+    assert (folder.status(run_id), latest(folder, run_id, "a").fence) == ("running", 3)
+
+
+def test_a_retry_sent_again_after_a_cancel_overtook_it_changes_nothing(folder: Folder) -> None:
+    run_id, command = folder.run(chain("a"))
+    folder.fold(failure(command))
+    again = retry(run_id)
+    folder.ledger.wish(again)
+    folder.fold(cancel(run_id))
+    assert folder.ledger.wish(again).status == "cancelled"
+    folder.take()
+    assert folder.status(run_id) == "cancelled"
+
+
+@pytest.mark.parametrize("ask", [pause, resume])
+def test_a_wish_sent_again_after_the_run_ended_is_answered_and_not_refused(
+    folder: Folder, ask: Callable[[str], Event]
+) -> None:
+    run_id, _ = folder.run(chain("a"))
+    event = ask(run_id)
+    accept(folder, event, cancel(run_id))
+    assert folder.ledger.wish(event).status == "cancelled"
+
+
+def test_a_cancel_sent_again_does_not_cancel_what_a_retry_revived(folder: Folder) -> None:
+    run_id, _ = folder.run(chain("a"))
+    event = cancel(run_id)
+    accept(folder, event)
+    accept(folder, retry(run_id))
+    accept(folder, event)
+    assert folder.status(run_id) == "running"
+
+
 def test_what_cannot_be_retried_is_refused_in_words(folder: Folder) -> None:
     run_id, command = folder.run(chain("a"))
     with pytest.raises(errors.Conflict, match="has not ended: it is running"):

@@ -25,7 +25,10 @@ Wish = CancelRequested | PauseRequested | ResumeRequested | RetryRequested
 
 
 def accept(tx: Transaction, event: Event) -> None:
-    """Accept a wish, or refuse it; wishing again for what is so already changes nothing."""
+    """Accept a wish, or refuse it; wishing again for what is so already changes nothing.
+
+    Neither does a wish that was accepted before: who lost the answer sends it again, and what came of it may be over.
+    """
     wish = decode(event)
     assert isinstance(wish, Wish)
     found = tx.rows(
@@ -35,8 +38,10 @@ def accept(tx: Transaction, event: Event) -> None:
     if not found:
         raise errors.NotFound(f"There is no run {wish.run_id!r}.", remedy="See `millrace runs`.", field="run_id")
     status, has_ended = str(found[0][0]), bool(found[0][1])
+    if _is_accepted(tx, event.id):
+        return
     if isinstance(wish, RetryRequested) and status == "queued" and has_ended:
-        return  # accepted before, and about to begin
+        return  # another wish for it was accepted before, and it is about to begin
     match wish:
         case CancelRequested():
             _check_cancel(tx, wish.run_id, status)
@@ -51,6 +56,12 @@ def accept(tx: Transaction, event: Event) -> None:
                     remedy="Go on with what has not succeeded by `millrace retry`, or start anew by `millrace rerun`.",
                 )
     queues.put_inbox(tx, event, run_id=wish.run_id, now=time.time())
+
+
+def _is_accepted(tx: Transaction, event_id: str) -> bool:
+    """Whether an event waits in the inbox or is journalled; one query, as the conductor moves it from one to the other."""
+    known = "SELECT 1 FROM inbox WHERE event_id = ? UNION ALL SELECT 1 FROM events WHERE event_id = ?"
+    return bool(tx.rows(known, (event_id, event_id)))
 
 
 def _check_cancel(tx: Transaction, run_id: str, status: str) -> None:
