@@ -22,12 +22,15 @@ from millrace_conductor.keys import base_of, code_name
 from millrace_conductor.lifecycle import graph_stage
 from millrace_conductor.uses import read_by
 from millrace_conductor.verifying import Verifier, named_in
-from millrace_conductor.windows import Phase, phase_of
 
 CHUNK = 1000
 """Tasks looked up in one transaction; the next ones right after it."""
 
 NO_CODE = "the live workers of its service do not agree on one version of its code"
+
+
+Phase = tuple[str, str, int, str]
+"""Run, stage, round and phase: keys of its tasks differ by index alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,3 +230,7 @@ def _base(folding: Folding, run: RunState, task: TaskState, known: Knowledge) ->
 
 def _key(base: Base, task: TaskState) -> str:
     return f"{base.base}.{task.key.idx}"
+
+
+def phase_of(key: TaskKey) -> Phase:
+    return key.run_id, key.stage, key.round, key.phase

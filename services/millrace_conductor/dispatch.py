@@ -32,7 +32,7 @@ from millrace_conductor.inputs import inputs_of
 from millrace_conductor.lifecycle import fail_stage, graph_stage, with_stage
 from millrace_conductor.shares import Claim, divide, let_in
 from millrace_conductor.uses import read_by
-from millrace_conductor.windows import Class, Paces
+from millrace_conductor.windows import Class, Paces, series_of
 
 log = structlog.get_logger()
 
@@ -73,7 +73,7 @@ def dispatch(
         held = lanes.held_places(folding.tx, *place)
         choose = partial(_choose, desk, place, found, held=held, weights=weights, luck=luck)
         chosen = choose(window=paces.most(place, slots[place]))
-        window = paces.least((task.key for task in chosen), slots[place])
+        window = paces.least((series_of(folding.runs[t.key.run_id], t.key) for t in chosen), slots[place])
         if sum(held.values()) + len(chosen) > window:  # longer ones come next: what is out is worked off first
             chosen = choose(window=window)
         for task in chosen:

@@ -49,7 +49,7 @@ from millrace_conductor.keys import is_cacheable
 from millrace_conductor.lifecycle import graph_stage
 from millrace_conductor.machine import advance
 from millrace_conductor.uses import newly_made
-from millrace_conductor.windows import Took, phase_of
+from millrace_conductor.windows import Took, series_of
 
 log = structlog.get_logger()
 
@@ -100,7 +100,7 @@ def _fold_one(folding: Folding, event: Event, data: Contract | errors.InvalidInp
     if isinstance(data, AttemptSucceeded) and decision.task is not None:
         folding.computed.succeed(decision.task, data)
         place = (decision.task.service, decision.task.resource_class)
-        folding.outcome.took.append(Took(place, phase_of(decision.task.key), data.duration_s))
+        folding.outcome.took.append(Took(place, series_of(run, decision.task.key), data.duration_s))
     elif isinstance(data, ComputationEnded) and data.answer is None and decision.task is None:
         folding.computed.led.add((data.key, key_of(data)))  # it was told to compute, and cannot any more
 

@@ -13,13 +13,13 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from millrace.ledger.state import TaskKey
+from millrace.ledger.state import RunState, TaskKey
 
 Class = tuple[str, str]
 """A service and a resource class: what names a command queue."""
 
-Phase = tuple[str, str, int, str]
-"""Run, stage, round and phase: tasks of one differ by index alone, and so by little in how long they take."""
+Series = tuple[str, str, str, str]
+"""Tenant, pipeline, stage and phase: its tasks do the same to like data, in this run as in those before."""
 
 IN_FLIGHT_PER_SLOT = 2
 """One task working and one waiting beside it, while it is not known how long they take."""
@@ -36,7 +36,7 @@ LONG_S = 1.0
 FORGET = 0.1
 """The share that the newest attempt has in the average."""
 
-MAX_PHASES = 1000
+MAX_SERIES = 1000
 
 
 def places(slots: int, mean_s: float | None) -> int:
@@ -58,12 +58,12 @@ class Took:
     """An attempt that succeeded, and how long it worked."""
 
     place: Class
-    phase: Phase
+    series: Series
     seconds: float
 
 
 class Paces:
-    """Running averages of how long attempts take: by class, and by phase, since what comes next in a class may be others'.
+    """Running averages of how long attempts take: by class, and by series, since what comes next in a class may be others'.
 
     Harmless if lost, or if each conductor has its own. Thread-safe.
     """
@@ -71,7 +71,7 @@ class Paces:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._by_class: dict[Class, float] = {}
-        self._by_phase: OrderedDict[Phase, float] = OrderedDict()
+        self._by_series: OrderedDict[Series, float] = OrderedDict()
 
     def note(self, attempts: Iterable[Took]) -> None:
         """Take attempts into the averages."""
@@ -79,25 +79,24 @@ class Paces:
             for took in attempts:
                 seconds = min(took.seconds, LONG_S)
                 self._by_class[took.place] = _mixed(self._by_class.get(took.place), seconds)
-                self._by_phase[took.phase] = _mixed(self._by_phase.get(took.phase), seconds)
-                self._by_phase.move_to_end(took.phase)
-            while len(self._by_phase) > MAX_PHASES:
-                self._by_phase.popitem(last=False)
+                self._by_series[took.series] = _mixed(self._by_series.get(took.series), seconds)
+                self._by_series.move_to_end(took.series)
+            while len(self._by_series) > MAX_SERIES:
+                self._by_series.popitem(last=False)
 
     def most(self, place: Class, slots: int) -> int:
         """How many commands of a class may be out, if all that come next are like its recent ones."""
         with self._lock:
             return places(slots, self._by_class.get(place))
 
-    def least(self, tasks: Iterable[TaskKey], slots: int) -> int:
-        """How many commands may be out where these are among them: as few as the longest of them allows."""
-        phases = {phase_of(key) for key in tasks}
+    def least(self, series: Iterable[Series], slots: int) -> int:
+        """How many commands may be out where tasks of these are among them: as few as the longest of them allows."""
         with self._lock:
-            return min((places(slots, self._by_phase.get(phase)) for phase in phases), default=slots * MAX_PER_SLOT)
+            return min((places(slots, self._by_series.get(each)) for each in set(series)), default=slots * MAX_PER_SLOT)
 
 
-def phase_of(key: TaskKey) -> Phase:
-    return key.run_id, key.stage, key.round, key.phase
+def series_of(run: RunState, key: TaskKey) -> Series:
+    return run.tenant, run.graph.pipeline, key.stage, key.phase
 
 
 def _mixed(before: float | None, seconds: float) -> float:

@@ -21,7 +21,7 @@ from millrace.ledger.state import TaskKey, TaskState
 from millrace_conductor.dispatch import dispatch
 from millrace_conductor.folding import Folding
 from millrace_conductor.handlers import fold
-from millrace_conductor.windows import IN_FLIGHT_PER_SLOT, MAX_PER_SLOT, Paces, Took, phase_of
+from millrace_conductor.windows import IN_FLIGHT_PER_SLOT, MAX_PER_SLOT, Paces, Took
 
 PLACE = ("functions", "cpu")
 ONE = Limit(key="gpu:0", max=1)
@@ -139,13 +139,15 @@ def test_with_10_000_pending_tasks_the_broker_holds_two_a_slot(decider: Decider)
     assert len(decider.open_tasks()) == 4 * IN_FLIGHT_PER_SLOT
 
 
-def paced(run_id: str, seconds: float) -> list[Took]:
-    return [Took(PLACE, phase_of(TaskKey(run_id, "a", 0, "work", 0)), seconds)] * 100
+def paced(seconds: float, *, tenant: str = "default") -> list[Took]:
+    """What is known of the stage `a` that `fan_out` runs."""
+    return [Took(PLACE, (tenant, "p", "a", "work"), seconds)] * 100
 
 
 def test_of_very_brief_tasks_the_broker_holds_more_but_a_small_multiple_of_the_capacity(decider: Decider) -> None:
     paces = Paces()
-    paces.note(paced(decider.fan_out(10_000), 0.0))
+    paces.note(paced(0.0))
+    decider.fan_out(10_000)
     for _ in range(3):
         decider.dispatch(slots=4, paces=paces)
         assert len(decider.open_tasks()) == 4 * MAX_PER_SLOT
@@ -153,7 +155,8 @@ def test_of_very_brief_tasks_the_broker_holds_more_but_a_small_multiple_of_the_c
 
 def test_of_long_tasks_one_waits_for_all_slots_together(decider: Decider) -> None:
     paces = Paces()
-    paces.note(paced(decider.fan_out(100), 0.5))
+    paces.note(paced(0.5))
+    decider.fan_out(100)
     decider.dispatch(slots=4, paces=paces)
     assert len(decider.open_tasks()) == 5
 
@@ -161,7 +164,7 @@ def test_of_long_tasks_one_waits_for_all_slots_together(decider: Decider) -> Non
 def test_a_task_that_may_be_long_is_not_sent_behind_a_flood_nor_is_the_flood_sent_before_it(decider: Decider) -> None:
     paces = Paces()
     brief = decider.fan_out(1000, tenant="brief")
-    paces.note(paced(brief, 0.0))
+    paces.note(paced(0.0, tenant="brief"))
     decider.dispatch(slots=2, paces=paces)
     new = decider.submit(chain("a"), tenant="new")
     decider.dispatch(slots=0, take=True)

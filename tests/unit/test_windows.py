@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from millrace.ledger.state import TaskKey
-from millrace_conductor.windows import IN_FLIGHT_PER_SLOT, MAX_PER_SLOT, MAX_PHASES, Paces, Took, phase_of, places
+from millrace_conductor.windows import IN_FLIGHT_PER_SLOT, MAX_PER_SLOT, MAX_SERIES, Paces, Series, Took, places
 
 PLACE = ("functions", "cpu")
-LONG, BRIEF, NEW = (TaskKey(f"run_{name}", "s", 0, "work", 0) for name in ("long", "brief", "new"))
+LONG, BRIEF, NEW = (("default", "p", name, "work") for name in ("long", "brief", "new"))
 
 
-def took(key: TaskKey, seconds: float, times: int) -> list[Took]:
-    return [Took(PLACE, phase_of(key), seconds)] * times
+def took(series: Series, seconds: float, times: int) -> list[Took]:
+    return [Took(PLACE, series, seconds)] * times
 
 
 @pytest.mark.parametrize(
@@ -48,9 +47,9 @@ def test_one_very_long_attempt_is_soon_forgotten_by_its_class() -> None:
     assert paces.most(PLACE, 4) == 4 * MAX_PER_SLOT
 
 
-def test_only_the_latest_phases_are_kept() -> None:
+def test_only_the_latest_series_are_kept() -> None:
     paces = Paces()
     paces.note(took(BRIEF, 0.001, times=1))
-    for number in range(MAX_PHASES):
-        paces.note(took(BRIEF._replace(run_id=f"run_{number}"), 0.001, times=1))
+    for number in range(MAX_SERIES):
+        paces.note(took(("default", f"p{number}", "s", "work"), 0.001, times=1))
     assert paces.least([BRIEF], 4) == 4 * IN_FLIGHT_PER_SLOT
