@@ -26,7 +26,7 @@ from millrace import Pipeline, Run
 from millrace.testing.factory import Factory
 
 TESTS = Path(__file__).parents[1]
-NUM_CHILDREN, NUM_WORKERS, NUM_HOSTS = 100, 30, 3
+NUM_CHILDREN, NUM_WORKERS, NUM_HOSTS = 100, 20, 2
 POLL_S = 0.004
 
 PATIENT = {"max_attempts": 20, "max_losses": 100, "backoff_s": 0.2}
