@@ -30,6 +30,12 @@ data_option = click.option(
     help="A file, directory or s3:// URL for a data set parameter.",
 )
 param_option = click.option("--param", "params", multiple=True, metavar="NAME=VALUE", help="A parameter's value.")
+no_cache_option = click.option(
+    "--no-cache", "cache", flag_value="off", default=None, help="Neither take answers from the cache nor keep any."
+)
+refresh_option = click.option(
+    "--refresh", "cache", flag_value="refresh", help="Compute all anew, and keep the answers."
+)
 
 
 @click.command()
@@ -40,10 +46,8 @@ param_option = click.option("--param", "params", multiple=True, metavar="NAME=VA
 @click.option("--priority", default=0, show_default=True, type=click.IntRange(-100, 100), help="Higher goes first.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of everything random in the run.")
 @click.option("--key", default="", help="Idempotency key: the same key starts one run, however often it is given.")
-@click.option(
-    "--no-cache", "cache", flag_value="off", default=None, help="Neither take answers from the cache nor keep any."
-)
-@click.option("--refresh", "cache", flag_value="refresh", help="Compute all anew, and keep the answers.")
+@no_cache_option
+@refresh_option
 @click.option(
     "--save",
     type=click.Path(path_type=Path, file_okay=False),

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from millrace.cli.options import ago, json_option, open_client, parse_pairs, parse_value, print_json
+from millrace.cli.run import no_cache_option, refresh_option
 
 if TYPE_CHECKING:
     from millrace.client.runs import Run
     from millrace.contracts.views import RunView
-
-CACHE = click.Choice(["use", "refresh", "off"])
 
 
 @click.command()
@@ -85,7 +84,8 @@ def retry(run_id: str, follow: bool, as_json: bool) -> int:
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A word of your own to find the run by.")
 @click.option("--priority", type=click.IntRange(-100, 100), help="Higher goes first; as it was unless given.")
 @click.option("--seed", type=click.IntRange(0), help="Of everything random in the run; as it was unless given.")
-@click.option("--cache", type=CACHE, help="`refresh` computes all anew; `off` neither reads nor writes the cache.")
+@no_cache_option
+@refresh_option
 @click.option("--key", default="", help="Idempotency key: the same key starts one run, however often it is given.")
 @click.option("--follow", is_flag=True, help="Follow it to its end; the exit code is then that of the run.")
 @json_option
@@ -103,7 +103,7 @@ def rerun(
     words = parse_pairs(labels, option="--label")
     with open_client() as client:
         again = client.run(run_id).rerun(
-            params=values, labels=words, priority=priority, seed=seed, cache=cache, idempotency_key=key
+            params=values, labels=words, priority=priority, seed=seed, cache=cache or "use", idempotency_key=key
         )
         return _shown(again, after=0, follow=follow, as_json=as_json)
 
