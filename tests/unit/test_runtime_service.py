@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import urllib.request
@@ -68,6 +69,17 @@ def test_metrics_are_where_the_file_says(tmp_path: Path) -> None:
         with urllib.request.urlopen(json.loads(path.read_text())["metrics_url"]) as answer:
             assert 'millrace_attempts_total{kind="probe",outcome="succeeded"}' in answer.read().decode()
     assert not path.exists()
+
+
+def test_a_file_of_a_killed_process_is_forgotten_and_that_of_a_living_one_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "worker-4194305.json").write_text("{}")  # above the largest process id there is
+    (folder / "conductor-1.json").write_text("{}")
+    (folder / "gateway.json").write_text("{}")
+    with serving_metrics(Settings(home=tmp_path), "worker"):
+        left = sorted(path.name for path in folder.iterdir())
+    assert left == ["conductor-1.json", "gateway.json", f"worker-{os.getpid()}.json"]
 
 
 def test_all_services_are_those_of_installed_kinds_and_functions() -> None:

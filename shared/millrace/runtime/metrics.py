@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
@@ -59,6 +60,7 @@ def serving_metrics(settings: Settings, name: str) -> Iterator[int | None]:
     port = int(server.server_port)
     path = settings.home / "run" / f"{name}-{os.getpid()}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
+    _forget_the_dead(path.parent)
     facts = {
         "pid": os.getpid(),
         "metrics_url": f"http://{settings.metrics_host}:{port}/metrics",
@@ -72,6 +74,14 @@ def serving_metrics(settings: Settings, name: str) -> Iterator[int | None]:
         _shut_down(server, (settings.metrics_host, port))
         server.server_close()
         thread.join(timeout=2)
+
+
+def _forget_the_dead(folder: Path) -> None:
+    """Remove what killed processes of this host could not: nobody answers at those ports, or somebody else does."""
+    for path in folder.glob("*-*.json"):
+        pid = path.stem.rpartition("-")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            path.unlink(missing_ok=True)
 
 
 def _shut_down(server: WSGIServer, address: tuple[str, int]) -> None:
