@@ -306,7 +306,7 @@ def test_another_process_follows_a_run(client: Client, factory: Factory, tmp_pat
 
 
 def test_ctrl_c_stops_the_script_and_not_the_run(client: Client, factory: Factory, tmp_path: Path) -> None:
-    run = client.submit(jobs.sleep, params={"seconds": 3.0})
+    run = client.submit(jobs.sleep, params={"seconds": 3.0}, cache="off")
     path = tmp_path / "waits.py"
     path.write_text(
         "import sys; from millrace import Client\nprint('waits', flush=True); Client().run(sys.argv[1]).wait()"

@@ -44,7 +44,7 @@ def test_evaluation_optimization_and_serving_run_without_torch(tmp_path: Path, t
         ingredients = {"model": made.model, "dataset": made.dataset}
     with running_factory({**environment, "PYTHONPATH": str(BLOCKER)}) as factory:
         with pytest.raises(errors.RunFailed):
-            factory.client.submit(Pipeline.from_dict(TRAIN), data=tabular_data).wait(timeout_s=120)
+            factory.client.submit(Pipeline.from_dict(TRAIN), data=tabular_data, cache="off").wait(timeout_s=120)
         served = factory.client.submit(Pipeline.from_dict(SERVE), params=ingredients).result(timeout_s=120)
         rows = served.stages["deploy"].summary["sample_request"]["rows"]
         assert served.endpoint.predict(rows)[0]["label"] in ("benign", "malignant")

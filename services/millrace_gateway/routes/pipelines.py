@@ -44,11 +44,13 @@ async def pipeline(name: PipelineName, backends: Using) -> PipelineView:
     return await backends.call(_pipeline, backends, name)
 
 
-@router.delete("/pipelines/{name}", status_code=204, operation_id="forgetPipeline", responses=problems(404))
-async def forget(name: PipelineName, backends: Using) -> None:
-    """Forget a pipeline and its triggers. Its runs stay."""
+@router.delete("/pipelines/{name}", operation_id="forgetPipeline", responses=problems(404))
+async def forget(name: PipelineName, backends: Using) -> PipelineView:
+    """Forget a pipeline and its triggers; the answer is what it was. Its runs stay."""
     tenant = backends.settings.tenant
+    view = await backends.call(_pipeline, backends, name)
     await backends.call(backends.ledger.database.transact, lambda tx: kept.forget_pipeline(tx, tenant, name))
+    return view
 
 
 @router.post("/triggers/{trigger_id}/pause", operation_id="pauseTrigger", responses=problems(404))

@@ -207,8 +207,8 @@ def list_pipelines() -> Call[list[PipelineView]]:
     return Call("GET", "/v1/pipelines", _list(PipelineView))
 
 
-def forget_pipeline(name: str) -> Call[None]:
-    return Call("DELETE", f"/v1/pipelines/{_part(name)}", _nothing)
+def forget_pipeline(name: str) -> Call[PipelineView]:
+    return Call("DELETE", f"/v1/pipelines/{_part(name)}", _model(PipelineView))
 
 
 def hold_trigger(trigger_id: str, *, is_paused: bool) -> Call[TriggerView]:
