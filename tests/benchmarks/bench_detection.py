@@ -68,7 +68,7 @@ def seconds_to_next(run: Run, kill: Callable[[int], None]) -> float:
 
 
 def _worker_above(pid: int) -> psutil.Process:
-    return next(p for p in psutil.Process(pid).parents() if victims.kind_of(p) == "worker")
+    return next(p for p in psutil.Process(pid).parents() if victims.kind_of(p.pid) == "worker")
 
 
 def kill_child(pid: int) -> None:
