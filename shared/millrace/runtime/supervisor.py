@@ -37,7 +37,7 @@ STEADY_S = 30.0
 MAX_EARLY_DEATHS = 5
 """A process that dies so often before it ever was steady has a fault that a restart does not cure."""
 
-KILLED_PAUSE_S = 2.0
+KILLED_PAUSE_S = 0.5
 """Whoever was killed, or asked to end, from outside has no fault of its own: it is started again, at most once in so long,
 for ever."""
 
