@@ -74,7 +74,9 @@ def test_an_interrupted_run_is_cancelled_and_leaves_no_process(
 def test_an_interrupted_command_takes_its_own_factory_with_it(digits: Path, tmp_path: Path) -> None:
     """Without a running factory `run` starts one; Ctrl-C ends both, and nothing of the home goes on."""
     home = tmp_path / "home"
-    code, said = interrupted(["run", str(digits), "--no-cache"], at="train: running", environment={"MILLRACE_HOME": str(home)})
+    code, said = interrupted(
+        ["run", str(digits), "--no-cache"], at="train: running", environment={"MILLRACE_HOME": str(home)}
+    )
     assert code == 130, said
     assert not [trace for trace in NEVER if trace in said], said
     assert not _processes_of(home)
