@@ -23,10 +23,14 @@ def pipeline(**config: object) -> Pipeline:
         {
             "api": "millrace/v1",
             "name": "wishes",
-            "params": {"fail": {"type": "string", "default": ""}},
+            "params": {"fail": {"type": "string", "default": ""}, "second_s": {"type": "number", "default": 0.3}},
             "stages": {
                 "first": {"kind": "noop", "with": config},
-                "second": {"kind": "noop", "needs": ["first"], "with": {"fail": "$params.fail", "sleep_s": 0.3}},
+                "second": {
+                    "kind": "noop",
+                    "needs": ["first"],
+                    "with": {"fail": "$params.fail", "sleep_s": "$params.second_s"},
+                },
             },
         }
     )
@@ -63,7 +67,7 @@ def test_a_paused_run_finishes_what_works_and_goes_on_when_resumed(shared_factor
 
 
 def test_a_cancelled_run_is_retried_with_what_it_had_and_a_follower_sees_it_go_on(shared_factory: Factory) -> None:
-    run = shared_factory.client.submit(pipeline())
+    run = shared_factory.client.submit(pipeline(), params={"second_s": 3})  # a busy machine cancels within it, too
     wait_for(lambda: is_at_work(run, "second"))
     run.cancel()
     assert run.wait_end(timeout_s=10).status == "cancelled"

@@ -35,10 +35,16 @@ def store(settings: Settings) -> Store:
 
 
 @pytest.fixture(scope="module")
-def shared(settings: Settings) -> Iterator[Factory]:
-    """One worker for all tests that leave it as it was."""
+def started(settings: Settings) -> Iterator[Factory]:
     with running_factory(settings) as factory:
         yield factory
+
+
+@pytest.fixture
+def shared(started: Factory) -> Factory:
+    """One worker for all tests that leave it as it was; what an earlier test left unheard is forgotten."""
+    started.forget()
+    return started
 
 
 def failure(factory: Factory) -> AttemptFailed:
@@ -153,10 +159,11 @@ def test_an_attempt_told_to_stop_before_it_starts_is_dropped(shared: Factory) ->
 
 def test_progress_and_log_lines_are_signalled_and_the_latest_progress_wins(shared: Factory, store: Store) -> None:
     sent = shared.send(do="talk", seconds=0.3)
-    progress = shared.wait_signal(f"attempt.{sent.run_id}.progress")
+    kinds = ("progress", "metric", "log")
+    progress, metric, lines = shared.wait_signals(*(f"attempt.{sent.run_id}.{kind}" for kind in kinds))
     assert progress["payload"]["total"] == 200
-    assert shared.wait_signal(f"attempt.{sent.run_id}.metric")["payload"]["name"] == "loss"
-    texts = [line["text"] for line in shared.wait_signal(f"attempt.{sent.run_id}.log")["payload"]["lines"]]
+    assert metric["payload"]["name"] == "loss"
+    texts = [line["text"] for line in lines["payload"]["lines"]]
     assert texts == ["hello from the probe", "shard_written rows=3"]
     assert shared.wait_event(AttemptSucceeded).logs is not None
 

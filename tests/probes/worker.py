@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -51,6 +52,13 @@ class Factory:
         for event in batch:
             self.events.put(event)
 
+    def forget(self) -> None:
+        """Nothing that was heard until now is waited for any more."""
+        for heard in (self.events, self.signals):
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    heard.get_nowait()
+
     def start(self) -> None:
         command = [sys.executable, "-m", "millrace.runtime.service", "worker", "probe", "functions", "--classes", "cpu"]
         self.process = subprocess.Popen(command, env=self.env, start_new_session=True)
@@ -78,6 +86,16 @@ class Factory:
             key, payload = self.signals.get(timeout=TIMEOUT_S)
             if key.endswith(ending) and matching in str(payload):
                 return payload
+
+    def wait_signals(self, *endings: str) -> list[dict[str, Any]]:
+        """The first signal of each ending from now on, in whatever order they come."""
+        found: dict[str, dict[str, Any]] = {}
+        while len(found) < len(endings):
+            key, payload = self.signals.get(timeout=TIMEOUT_S)
+            for ending in endings:
+                if key.endswith(ending):
+                    found.setdefault(ending, payload)
+        return [found[ending] for ending in endings]
 
     def terminate(self) -> int:
         assert self.process is not None
