@@ -216,6 +216,8 @@ def test_a_swap_loses_no_request_and_an_older_generation_is_ignored(stage: Stage
 
     with ThreadPoolExecutor(4) as callers:
         asking = [callers.submit(ask) for _ in range(4)]
+        while not answers and not any(future.done() for future in asking):
+            time.sleep(0.01)
         for generation in range(2, 8):
             stage.serve("swapped", regression(stage, tmp_path, scale=float(generation)), generation=generation)
         stop.set()

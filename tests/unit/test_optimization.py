@@ -68,7 +68,7 @@ def test_the_chosen_variant_is_at_most_half_as_large_and_keeps_its_accuracy(stor
     assert chosen.status == "chosen"
     assert chosen.precision == "int8"
     assert chosen.size_ratio <= 0.5
-    assert chosen.drops["accuracy"].low <= chosen.drops["accuracy"].value <= 0.005
+    assert chosen.drops["accuracy"].low <= chosen.drops["accuracy"].value <= 0.005 + 1e-9  # one row of 200
     assert [v.name for v in table.variants] == list(ALL_VARIANTS)
     assert len(canonical_json(found.summary)) <= 4096
 
