@@ -23,6 +23,8 @@ class StepConfig(StageConfig):
     """Types of column that the step works on; empty for a step about whole rows."""
     is_changing: ClassVar[bool] = False
     """Whether it writes into columns: rows that earlier steps removed are taken out before it."""
+    is_private: ClassVar[bool] = False
+    """Whether the column's raw values may be shown and kept nowhere: not in messages, scans or a quarantine."""
 
     column: str = Field(default="", description="Column to work on; default: the only one of the step's types.")
 
