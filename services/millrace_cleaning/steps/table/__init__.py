@@ -1,0 +1,1 @@
+"""Steps over columns of tables: constraints, outliers, spellings and units."""
