@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from millrace_cleaning.keys import UInt64s
+from millrace.datasets.keys import UInt64s
 
 
 def first_of_each(low: UInt64s, high: UInt64s) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from millrace import errors
 from millrace.contracts.schema import SplitName
+from millrace.datasets.keys import value_keys
 from millrace_cleaning.dedup import first_of_each
 from millrace_cleaning.infer import CleaningPlan
-from millrace_cleaning.keys import value_keys
 from millrace_cleaning.parts import Pieces, Rows, read_keys, read_parts
 from millrace_cleaning.repair import Repairs
 from millrace_cleaning.settings import CleanConfig

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from millrace.contracts.schema import ROW_ID
+from millrace.datasets.keys import row_keys
 from millrace_cleaning.infer import CleaningPlan
-from millrace_cleaning.keys import row_keys
 from millrace_cleaning.repair import Place, Repairs, repair
 from millrace_cleaning.split import Codes
 

@@ -15,8 +15,8 @@ import numpy.typing as npt
 
 from millrace import errors
 from millrace.contracts.schema import SplitName
+from millrace.datasets.keys import UInt64s, seeded_order
 from millrace_cleaning.dedup import first_of_each
-from millrace_cleaning.keys import UInt64s, seeded_order
 
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Codes = npt.NDArray[np.int8]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from cleaning_runs import clean, csv_of
 from millrace.contracts.schema import SplitName
+from millrace.datasets.keys import row_keys, seeded_order
 from millrace_cleaning.dedup import first_of_each
-from millrace_cleaning.keys import row_keys, seeded_order
 from millrace_cleaning.split import SPLITS, cut_documents, split_by_group, split_in_order, split_randomly
 
 FRACTIONS: dict[SplitName, float] = {"train": 0.64, "validation": 0.16, "test": 0.2}
