@@ -9,6 +9,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from millrace import errors
 from millrace.contracts.schema import TASK_KINDS, ColumnType, Role, SplitName
 from millrace.contracts.stages import Port, StageConfig, StageKind
+from millrace_cleaning.steps.kinds import Step
+from millrace_cleaning.read_settings import ReadConfig
 
 NullPolicy = Literal["keep", "drop", "fail", "impute"]
 BadValuePolicy = Literal["nullify", "fail"]
@@ -91,7 +93,7 @@ class SplitConfig(StageConfig):
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-class CleanConfig(StageConfig):
+class CleanConfig(ReadConfig):
     """`with` of a clean stage."""
 
     task: str = Field(default="", description="Task kind; when given, roles and types are checked against it here.")
@@ -101,6 +103,12 @@ class CleanConfig(StageConfig):
     )
     ignore: Names = Field(default=(), description="Columns that are kept but never learned from.")
     columns: dict[str, ColumnConfig] = Field(default_factory=dict)
+    steps: tuple[Step, ...] = Field(
+        default=(),
+        max_length=200,
+        description="What is done to the rows after their columns have types, in this order: rules that remove rows, and "
+        "repairs. Every row that goes or changes is in the account.",
+    )
     split: SplitConfig = SplitConfig()
     dedup: bool | None = Field(
         default=None,
@@ -109,12 +117,6 @@ class CleanConfig(StageConfig):
     )
     on_null_target: Literal["drop", "fail"] = "drop"
     on_unparseable: BadValuePolicy = "nullify"
-    null_values: tuple[str, ...] = Field(
-        default=("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?"),
-        description="What means null in CSV, and in text where another type was expected.",
-    )
-    delimiter: str = Field(default="", max_length=1, description="Of CSV; empty: found in the header line.")
-    encoding: str = Field(default="utf-8", description="Of CSV and JSONL.")
     rows_per_shard: int = Field(default=65_536, ge=1, le=10_000_000)
     bytes_per_task: int = Field(
         default=64 * 2**20, ge=1, description="A larger source is read by several tasks of about this many bytes."
@@ -125,15 +127,6 @@ class CleanConfig(StageConfig):
     def _known_task(cls, value: str) -> str:
         if value and value not in TASK_KINDS:
             raise ValueError(f"no task kind {value!r}; {errors.nearest(value, TASK_KINDS)}")
-        return value
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str) -> str:
-        try:
-            "".encode(value)
-        except LookupError:
-            raise ValueError(f"no encoding {value!r}; such as utf-8, latin-1, cp1252, utf-16") from None
         return value
 
     @model_validator(mode="after")

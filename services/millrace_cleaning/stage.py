@@ -15,7 +15,7 @@ from millrace.runtime.stage import Artifact, Context, Inputs, NextPlan, Result, 
 from millrace_cleaning.assemble import assemble
 from millrace_cleaning.infer import CleaningPlan, make_plan
 from millrace_cleaning.parts import write_part
-from millrace_cleaning.read import Part, data_files, format_of, parts_of, read_part
+from millrace_cleaning.read import Files, Part, Rejects, data_files, has_fixed_columns, parts_of, read_part
 from millrace_cleaning.repair import Repairs
 from millrace_cleaning.scan import ColumnScan, fill_absent, scan_batches
 from millrace_cleaning.settings import CleanConfig
@@ -26,14 +26,14 @@ Scans = dict[str, ColumnScan]
 def plan(context: Context, config: CleanConfig, inputs: Inputs) -> Sequence[Task]:
     """One task for a source of at most `bytes_per_task`, else one per file or range of row groups."""
     source: Artifact = inputs["raw"]
-    files = data_files([entry.path for entry in source.manifest.files])[0]
+    files = data_files([entry.path for entry in source.manifest.files], formats=config.formats)[0]
     if sum(source.entry(path).size_bytes for path in files) <= config.bytes_per_task:
         return [{"do": "everything"}]
-    parts = [p for path in files for p in parts_of(source.file(path), path, bytes_per_part=config.bytes_per_task)]
+    parts = parts_of(_files(source), config=config, bytes_per_part=config.bytes_per_task)
     if len(parts) == 1:
         return [{"do": "everything"}]
     context.log.info("cleaning_planned", files=len(files), parts=len(parts))
-    return [{"do": "scan", "path": p.path, "groups": p.groups} for p in parts]
+    return [{"do": "scan", "path": p.path, "span": p.span} for p in parts]
 
 
 def work(context: Context, config: CleanConfig, inputs: Inputs, task: Task) -> Result | StageOutputs:
@@ -49,8 +49,9 @@ def work(context: Context, config: CleanConfig, inputs: Inputs, task: Task) -> R
     repairs = Repairs()
     target = context.workdir / "part.parquet"
     _repair(
-        source, part, config, plan_, target, repairs=repairs, first_row=task["row"], first_in_file=task["row_in_file"]
-    )
+        source, part, config, plan_, target, repairs=repairs, first_row=task["row"], first_in_file=task["row_in_file"],
+        seed=context.seed,
+    )  # fmt: skip
     counts = json.dumps({"unparseable": repairs.unparseable, "removed": repairs.removed}).encode()
     blob = context.store.put_file(target)[0] if target.exists() else ""
     done = {"blob": blob, "repairs": context.store.put_bytes(counts)}
@@ -77,7 +78,7 @@ def merge(context: Context, config: CleanConfig, inputs: Inputs, results: Result
 
 
 def _clean_at_once(context: Context, config: CleanConfig, source: Artifact) -> StageOutputs:
-    parts = [Part(path) for path in data_files([entry.path for entry in source.manifest.files])[0]]
+    parts = parts_of(_files(source), config=config, bytes_per_part=config.bytes_per_task)
     scanned = []
     for done, part in enumerate(parts):
         scanned.append((part, *_scan(source, part, config)))
@@ -88,23 +89,25 @@ def _clean_at_once(context: Context, config: CleanConfig, source: Artifact) -> S
     first_row = 0
     for done, (part, _, num_rows) in enumerate(scanned):
         files.append(context.workdir / f"part-{done:05d}.parquet")
-        _repair(source, part, config, plan_, files[-1], repairs=repairs, first_row=first_row, first_in_file=0)
+        _repair(source, part, config, plan_, files[-1], repairs=repairs, first_row=first_row, first_in_file=0, seed=context.seed)
         first_row += num_rows
         context.progress(len(parts) + done + 1, 3 * len(parts), unit="files", step="repair")
     return _finish(context, config, source, files, plan_, repairs, first_row)
 
 
 def _scan(source: Artifact, part: Part, config: CleanConfig) -> tuple[Scans, int]:
-    return scan_batches(read_part(source.file(part.path), part, config=config), null_values=config.null_values)
+    batches = read_part(_files(source), part, config=config, rejects=Rejects.of(config))
+    return scan_batches(batches, null_values=config.null_values)
 
 
 def _repair(
     source: Artifact, part: Part, config: CleanConfig, plan_: CleaningPlan, target: Path, *,
-    repairs: Repairs, first_row: int, first_in_file: int,
+    repairs: Repairs, first_row: int, first_in_file: int, seed: int,
 ) -> None:  # fmt: skip
     write_part(
-        target, read_part(source.file(part.path), part, config=config), plan=plan_, null_values=config.null_values,
-        path=part.path, first_row=first_row, first_in_file=first_in_file, repairs=repairs,
+        target, read_part(_files(source), part, config=config, rejects=Rejects.of(config)), plan=plan_,
+        null_values=config.null_values, path=part.path, first_row=first_row, first_in_file=first_in_file, repairs=repairs,
+        seed=seed,
     )  # fmt: skip
 
 
@@ -118,13 +121,13 @@ def _plan_columns(scanned: Iterable[tuple[Part, Scans, int]], config: CleanConfi
     total = 0
     columns: dict[str, str] = {}  # column -> the first file that has it
     for part, scans, num_rows in scanned:
-        if format_of(part.path) != "jsonl" and num_rows:
+        if has_fixed_columns(part.path) and num_rows:
             _check_columns(part.path, scans, columns)
         for name, scan in scans.items():
             merged.setdefault(name, ColumnScan(rows=total, nulls=total)).merge(scan)
         total += num_rows
         fill_absent(merged, num_rows=total)
-    skipped = data_files([entry.path for entry in source.manifest.files])[1]
+    skipped = data_files([entry.path for entry in source.manifest.files], formats=config.formats)[1]
     if not total:
         raise errors.InvalidData("The source has no rows.", remedy="Give at least one row below the header.")
     plan_ = make_plan(merged, config=config)
@@ -163,14 +166,18 @@ def _repair_tasks(context: Context, config: CleanConfig, source: Artifact, resul
     for result in results:
         path, num_rows = result["task"]["path"], result["rows"]
         place = {"row": row, "row_in_file": rows_in_file[path], "rows": num_rows}
-        tasks.append({"do": "repair", "path": path, "groups": result["task"]["groups"], "plan": blob, **place})
+        tasks.append({"do": "repair", "path": path, "span": result["task"]["span"], "plan": blob, **place})
         row += num_rows
         rows_in_file[path] += num_rows
     return [task for task in tasks if task["rows"]]
 
 
+def _files(source: Artifact) -> Files:
+    return Files.of(source.manifest.files, source.file)
+
+
 def _part(task: Task) -> Part:
-    return Part(task["path"], None if task["groups"] is None else (task["groups"][0], task["groups"][1]))
+    return Part(task["path"], None if task["span"] is None else (task["span"][0], task["span"][1]))
 
 
 def _finish(

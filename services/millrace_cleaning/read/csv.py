@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from millrace import errors
-from millrace_cleaning.settings import CleanConfig
+from millrace_cleaning.read_settings import ReadConfig
 
 BLOCK_BYTES = 8 * 2**20
 """How much is parsed at once; no row may be longer."""
@@ -20,7 +20,7 @@ _DELIMITERS = ",;\t|"
 csv.field_size_limit(2**31 - 1)  # Python's own limit of 128 KiB is shorter than many documents
 
 
-def read_csv(local: Path, path: str, *, config: CleanConfig) -> Iterator[pa.RecordBatch]:
+def read_csv(local: Path, path: str, *, config: ReadConfig) -> Iterator[pa.RecordBatch]:
     """Yield batches of string columns. `path` is the file's name in messages.
 
     Raises:
