@@ -12,6 +12,8 @@ from millrace.contracts.schema import ROW_ID, ColumnType, Role
 from millrace_cleaning.roles import check_task, decide_role
 from millrace_cleaning.scan import ColumnScan
 from millrace_cleaning.settings import BadValuePolicy, CleanConfig, ColumnConfig, NullPolicy
+from millrace_cleaning.steps.kinds import Step
+from millrace_cleaning.steps.recipe import resolve
 
 DIRT = 0.05
 """A column is of a type although this share of its values is not: those are dirt, made null and counted."""
@@ -35,16 +37,22 @@ class PlannedColumn(Contract):
     unit: str = ""
     on_null: NullPolicy
     on_unparseable: BadValuePolicy
+    is_added: bool = Field(default=False, description="Whether a step appends it; the source does not have it.")
 
 
 class CleaningPlan(Contract):
     """What every part of a source is turned into."""
 
     columns: tuple[PlannedColumn, ...]
+    steps: tuple[Step, ...] = Field(default=(), description="With the names of the columns that they work on.")
     warnings: tuple[str, ...] = ()
 
     def with_role(self, *roles: Role) -> tuple[PlannedColumn, ...]:
         return tuple(c for c in self.columns if c.role in roles)
+
+    @property
+    def source_columns(self) -> tuple[PlannedColumn, ...]:
+        return tuple(c for c in self.columns if not c.is_added)
 
 
 def make_plan(scans: Mapping[str, ColumnScan], *, config: CleanConfig) -> CleaningPlan:
@@ -68,9 +76,11 @@ def make_plan(scans: Mapping[str, ColumnScan], *, config: CleanConfig) -> Cleani
                 f"The target {name!r} is read as a category; if it is a quantity, say `columns: {{{name}: {{type: number}}}}`."
             )
         columns.append(_plan_column(name, types[name], role, scan, config))
-    plan = CleaningPlan(columns=tuple(columns), warnings=tuple(warnings))
-    check_task(config.task, {c.name: (c.type, c.role) for c in plan.columns}, notes=warnings)
-    return plan
+    roles = {c.name: (c.type, c.role) for c in columns}
+    check_task(config.task, roles, notes=warnings)
+    steps, added = resolve(config.steps, roles)
+    columns += [_added_column(name, type_, role, config) for name, (type_, role) in added.items()]
+    return CleaningPlan(columns=tuple(columns), steps=steps, warnings=tuple(warnings))
 
 
 def _check_names(scans: Mapping[str, ColumnScan], config: CleanConfig) -> None:
@@ -173,6 +183,12 @@ def _plan_column(name: str, type_: ColumnType, role: Role, scan: ColumnScan, con
         on_null=asked.on_null or _null_policy(type_, role, config),
         on_unparseable=asked.on_unparseable or config.on_unparseable,
     )
+
+
+def _added_column(name: str, type_: ColumnType, role: Role, config: CleanConfig) -> PlannedColumn:
+    """A column that a step appends; what a row has none of is null."""
+    policy = config.on_unparseable
+    return PlannedColumn(name=name, type=type_, role=role, on_null="keep", on_unparseable=policy, is_added=True)
 
 
 def _found_shape(name: str, type_: ColumnType, scan: ColumnScan) -> tuple[int, ...]:

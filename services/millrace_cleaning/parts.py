@@ -17,6 +17,7 @@ from millrace.datasets.keys import row_keys
 from millrace_cleaning.infer import CleaningPlan
 from millrace_cleaning.repair import Place, Repairs, repair
 from millrace_cleaning.split import Codes
+from millrace_cleaning.steps.recipe import load, removals, run
 
 # Columns beside the user's; a dot at the start keeps them apart from sensible names.
 ROW, LOW, HIGH = ".row", ".key_low", ".key_high"
@@ -36,25 +37,28 @@ def write_part(
     first_row: int,
     first_in_file: int,
     repairs: Repairs,
+    seed: int,
 ) -> int:
-    """Repair raw batches and write them with their keys; return how many rows stayed.
+    """Repair raw batches, run the recipe, and write what stays with its keys; return how many rows stayed.
 
     Args:
         first_row: Ordinal in the whole source of the part's first row.
         first_in_file: The same in its file, for messages.
     """
     key_columns = [c.name for c in plan.with_role("feature")]
+    steps = load(plan.steps)
     writer: pq.ParquetWriter | None = None
     num_rows = num_seen = 0
     for batch in batches:
         place = Place(path=path, first_row=first_in_file + num_seen)
         clean, keep = repair(batch, plan, null_values=null_values, place=place, repairs=repairs)
-        low, high = row_keys(clean, key_columns)
-        rows = np.arange(batch.num_rows, dtype=np.int64) + (first_row + num_seen)
-        arrays = [pa.array(rows), pa.array(low), pa.array(high), *clean.columns]
-        whole = pa.RecordBatch.from_arrays(arrays, names=[ROW, LOW, HIGH, *clean.schema.names])
-        writer = writer or pq.ParquetWriter(target, whole.schema, compression="lz4", use_dictionary=False)
-        kept = whole.filter(pa.array(keep))
+        ran = run(clean, steps, keep=keep, seed=seed)
+        for name, count in removals(ran.findings, plan.steps):
+            repairs.removed[name] += count
+        low, high = row_keys(ran.batch, key_columns)
+        arrays = [pa.array(ran.rows + (first_row + num_seen)), pa.array(low), pa.array(high), *ran.batch.columns]
+        kept = pa.RecordBatch.from_arrays(arrays, names=[ROW, LOW, HIGH, *ran.batch.schema.names])
+        writer = writer or pq.ParquetWriter(target, kept.schema, compression="lz4", use_dictionary=False)
         writer.write_batch(kept)
         num_rows += kept.num_rows
         num_seen += batch.num_rows

@@ -47,7 +47,7 @@ def repair(
     """
     arrays = []
     keep = np.ones(batch.num_rows, dtype=np.bool_)
-    for column in plan.columns:
+    for column in plan.source_columns:
         array = _typed(batch, column, null_values, place, repairs)
         is_null = array.is_null().to_numpy(zero_copy_only=False)
         if column.on_null == "fail" and is_null.any():
@@ -56,7 +56,7 @@ def repair(
             repairs.removed[f"null_{column.name}"] += int((is_null & keep).sum())
             keep &= ~is_null
         arrays.append(array)
-    schema = pa.schema([pa.field(c.name, storage_type(c.type, c.shape)) for c in plan.columns])
+    schema = pa.schema([pa.field(c.name, storage_type(c.type, c.shape)) for c in plan.source_columns])
     # Without columns Arrow forgets the number of rows, but a plan always has a feature.
     return pa.RecordBatch.from_arrays(
         [_fit(a, f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -94,19 +94,19 @@ class Memo:
     """Keeps what was computed of a column of the batch in hand, so that steps in a row do not split the same text twice."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, int], tuple[pa.Array, Any]] = {}
+        self._kept: dict[tuple[str, Hashable], tuple[pa.Array, Any]] = {}
 
     def get(self, name: str, array: pa.Array, compute: Compute[T]) -> T:
-        """Return compute(array), computed once for this very array."""
-        kept = self._kept.get((name, id(array)))
-        if kept is None or kept[0] is not array:
-            kept = self._kept[(name, id(array))] = (array, compute(array))
-        value: T = kept[1]
+        """Return compute(array), computed once for this very memory."""
+        key = (name, _memory_of(array))
+        if key not in self._kept:
+            self._kept[key] = (array, compute(array))  # with the array, so that its memory is not given to another
+        value: T = self._kept[key][1]
         return value
 
     def forget(self, arrays: Iterable[pa.Array] = ()) -> None:
         """Keep only what was computed of these arrays."""
-        alive = {id(array) for array in arrays}
+        alive = {_memory_of(array) for array in arrays}
         self._kept = {key: value for key, value in self._kept.items() if key[1] in alive}
 
 
@@ -129,6 +129,12 @@ class Scratch:
 
     memo: Memo = field(default_factory=Memo)
     seed: int = 0
+
+
+def _memory_of(array: pa.Array) -> Hashable:
+    """What tells an array from others that live: Arrow makes a new Python object each time a column is asked for."""
+    buffers = tuple(None if buffer is None else buffer.address for buffer in array.buffers())
+    return (array.type, array.offset, len(array), buffers)
 
 
 def _constant(value: str, num: int, type_: pa.DataType) -> pa.Array:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, Self
 
 from pydantic import Field
 
+from millrace import errors
 from millrace.contracts.schema import ColumnType, Role
 from millrace.contracts.stages import StageConfig
 
@@ -26,8 +28,39 @@ class StepConfig(StageConfig):
     is_private: ClassVar[bool] = False
     """Whether the column's raw values may be shown and kept nowhere: not in messages, scans or a quarantine."""
 
+    is_private: ClassVar[bool] = False
+    """Whether its column holds what nothing may remember: no value of it stands in a scan, a profile or a message."""
+
     column: str = Field(default="", description="Column to work on; default: the only one of the step's types.")
 
+    def resolved(self, columns: Mapping[str, tuple[ColumnType, Role]]) -> Self:
+        """This step with the names of the columns it works on, checked against the columns there are: name -> type, role.
+
+        A subclass that names columns in other fields checks them here too.
+
+        Raises:
+            InvalidData: There is no such column, or none or several fit; `field` is the path within the step.
+        """
+        fitting = [name for name, (type_, _) in columns.items() if type_ in self.column_types]
+        if not self.column_types:
+            return self
+        if not self.column and len(fitting) != 1:
+            raise errors.InvalidData(
+                f"Say which column: {len(fitting)} are of type {' or '.join(self.column_types)}"
+                f"{': ' + ', '.join(fitting[:20]) if fitting else ''}.",
+                field="column",
+            )
+        name = self.column or fitting[0]
+        if name not in columns:
+            raise errors.InvalidData(f"The data has no column {name!r}; {errors.nearest(name, columns)}", field="column")
+        if name not in fitting:
+            raise errors.InvalidData(
+                f"Column {name!r} is of type {columns[name][0]}, and not {' or '.join(self.column_types)}.",
+                remedy=f"Name another, or say `columns: {{{name}: {{type: {self.column_types[0]}}}}}`.",
+                field="column",
+            )
+        return self.model_copy(update={"column": name})
+
     def added_columns(self) -> tuple[tuple[str, ColumnType, Role], ...]:
-        """Columns that the step appends: name, type and role."""
+        """Columns that the resolved step appends: name, type and role."""
         return ()
