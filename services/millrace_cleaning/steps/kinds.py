@@ -9,10 +9,14 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 from millrace import errors
+from millrace_cleaning.steps.audio.settings import STEPS as AUDIO
+from millrace_cleaning.steps.images.settings import STEPS as IMAGES
 from millrace_cleaning.steps.pii.settings import STEPS as PII
 from millrace_cleaning.steps.settings import StepConfig
+from millrace_cleaning.steps.text.settings import STEPS as TEXT
+from millrace_cleaning.steps.table.settings import STEPS as TABLE
 
-FAMILIES: tuple[tuple[type[StepConfig], ...], ...] = (PII,)
+FAMILIES: tuple[tuple[type[StepConfig], ...], ...] = (PII, TABLE, IMAGES, AUDIO, TEXT)
 """Each family of steps adds its own here."""
 
 KINDS: Mapping[str, type[StepConfig]] = {
@@ -46,5 +50,7 @@ def _chosen(value: object) -> object:
     kind = KINDS[name]
     unknown = next((key for key in value if key not in kind.model_fields), None)
     if unknown is not None:
-        raise ValueError(f"{name} has no field {str(unknown)[:80]!r}; {errors.nearest(str(unknown), kind.model_fields)}")
+        raise ValueError(
+            f"{name} has no field {str(unknown)[:80]!r}; {errors.nearest(str(unknown), kind.model_fields)}"
+        )
     return kind.model_validate(value)
