@@ -9,9 +9,8 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from millrace import errors
 from millrace.contracts.schema import TASK_KINDS, ColumnType, Role, SplitName
 from millrace.contracts.stages import Port, StageConfig, StageKind
-from millrace_cleaning.steps.kinds import Step
-from millrace_cleaning.steps.kinds import Step
 from millrace_cleaning.read_settings import ReadConfig
+from millrace_cleaning.steps.kinds import Step
 
 NullPolicy = Literal["keep", "drop", "fail", "impute"]
 BadValuePolicy = Literal["nullify", "fail"]
@@ -104,12 +103,6 @@ class CleanConfig(ReadConfig):
     )
     ignore: Names = Field(default=(), description="Columns that are kept but never learned from.")
     columns: dict[str, ColumnConfig] = Field(default_factory=dict)
-    steps: tuple[Step, ...] = Field(
-        default=(),
-        max_length=200,
-        description="What is done to the rows after their columns have types, in this order: rules that remove rows, and "
-        "repairs. Every row that goes or changes is in the account.",
-    )
     steps: tuple[Step, ...] = Field(
         default=(),
         max_length=200,

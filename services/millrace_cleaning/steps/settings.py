@@ -28,9 +28,6 @@ class StepConfig(StageConfig):
     is_private: ClassVar[bool] = False
     """Whether the column's raw values may be shown and kept nowhere: not in messages, scans or a quarantine."""
 
-    is_private: ClassVar[bool] = False
-    """Whether its column holds what nothing may remember: no value of it stands in a scan, a profile or a message."""
-
     column: str = Field(default="", description="Column to work on; default: the only one of the step's types.")
 
     def resolved(self, columns: Mapping[str, tuple[ColumnType, Role]]) -> Self:
@@ -52,7 +49,9 @@ class StepConfig(StageConfig):
             )
         name = self.column or fitting[0]
         if name not in columns:
-            raise errors.InvalidData(f"The data has no column {name!r}; {errors.nearest(name, columns)}", field="column")
+            raise errors.InvalidData(
+                f"The data has no column {name!r}; {errors.nearest(name, columns)}", field="column"
+            )
         if name not in fitting:
             raise errors.InvalidData(
                 f"Column {name!r} is of type {columns[name][0]}, and not {' or '.join(self.column_types)}.",
