@@ -13,8 +13,8 @@ from millrace_cleaning.steps.audio.settings import STEPS as AUDIO
 from millrace_cleaning.steps.images.settings import STEPS as IMAGES
 from millrace_cleaning.steps.pii.settings import STEPS as PII
 from millrace_cleaning.steps.settings import StepConfig
-from millrace_cleaning.steps.text.settings import STEPS as TEXT
 from millrace_cleaning.steps.table.settings import STEPS as TABLE
+from millrace_cleaning.steps.text.settings import STEPS as TEXT
 
 FAMILIES: tuple[tuple[type[StepConfig], ...], ...] = (PII, TABLE, IMAGES, AUDIO, TEXT)
 """Each family of steps adds its own here."""
