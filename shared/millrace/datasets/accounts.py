@@ -1,0 +1,105 @@
+"""What became of rows on their way through cleaning: every one that a rule removed, changed or flagged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from millrace.contracts.base import Contract
+from millrace.datasets.reading import Dataset
+
+FOLDER = "account"
+Action = Literal["removed", "changed", "flagged"]
+
+
+class Entry(Contract):
+    """What one rule did to one row."""
+
+    row_id: str
+    file: str = Field(description="Of the source.")
+    row: int = Field(description="In its file, from 1.")
+    step: str
+    rule: str
+    action: Action
+    column: str = ""
+    value: float | None = Field(default=None, description="What was measured.")
+    limit: float | None = Field(default=None, description="What it was held against.")
+    detail: str | None = None
+
+
+class RuleCount(Contract):
+    """How many rows one rule touched."""
+
+    step: str
+    rule: str
+    action: Action
+    rows: int
+
+
+class Account(Contract):
+    """The entries that were asked for, and how many there are by rule."""
+
+    counts: tuple[RuleCount, ...] = Field(description="By step, then the most first.")
+    entries: tuple[Entry, ...]
+    num_entries: int = Field(description="How many were asked for; `entries` may hold fewer.")
+
+
+def read_account(
+    dataset: Dataset, *, row: str = "", rule: str = "", action: Action | None = None, max_entries: int = 100
+) -> Account:
+    """Return what became of rows.
+
+    Args:
+        row: A row_id, or `FILE:NUMBER` as the source's owner counts; empty for all rows.
+        rule: Name of a rule or a step; empty for all.
+    """
+    counts: Counter[tuple[str, str, Action]] = Counter()
+    entries: list[Entry] = []
+    for batch in _batches(dataset):
+        chosen = batch.filter(_mask(batch, row=row, rule=rule, action=action))
+        table = pa.Table.from_batches([chosen]).group_by(["step", "rule", "action"]).aggregate([([], "count_all")])
+        for group in table.to_pylist():
+            counts[group["step"], group["rule"], group["action"]] += group["count_all"]
+        entries += map(_entry, chosen.slice(0, max(0, max_entries - len(entries))).to_pylist())
+    ordered = sorted(counts.items(), key=lambda item: (item[0][0], -item[1], item[0]))
+    return Account(
+        counts=tuple(RuleCount(step=s, rule=r, action=a, rows=n) for (s, r, a), n in ordered),
+        entries=tuple(entries),
+        num_entries=counts.total(),
+    )
+
+
+def _batches(dataset: Dataset) -> Iterator[pa.RecordBatch]:
+    for path in sorted((dataset.root / FOLDER).glob("*.parquet")):
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield _plain(batch)
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Words in place of codes, so that batches of several files group alike."""
+    arrays = [a.dictionary_decode() if pa.types.is_dictionary(a.type) else a for a in batch.columns]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
+
+
+def _mask(batch: pa.RecordBatch, *, row: str, rule: str, action: Action | None) -> pa.Array:
+    mask = pa.array([True] * batch.num_rows, pa.bool_())
+    file, colon, number = row.rpartition(":")
+    if colon and number.isdigit():
+        here = pc.and_(pc.equal(batch.column("file"), file), pc.equal(batch.column("row"), int(number)))
+        mask = pc.and_(mask, here)
+    elif row:
+        mask = pc.and_(mask, pc.equal(batch.column("row_id"), row))
+    if rule:
+        mask = pc.and_(mask, pc.or_(pc.equal(batch.column("rule"), rule), pc.equal(batch.column("step"), rule)))
+    return pc.and_(mask, pc.equal(batch.column("action"), action)) if action else mask
+
+
+def _entry(row: dict[str, Any]) -> Entry:
+    return Entry.model_validate({name: row[name] for name in Entry.model_fields if row.get(name) is not None})
