@@ -51,12 +51,12 @@ def apply(batch: pa.RecordBatch, config: CheckImages, scratch: Scratch) -> Outco
     findings = Findings()
     for rule, about in sorted(seen.items()):
         findings.add(
-            np.array(about.rows), action="removed" if config.action == "remove" else "flagged", rule=f"image_{rule}",
+            np.array(about.rows), action="removed" if config.action == "remove" else "flagged", rule=rule,
             column=config.column, values=about.values, limit=about.limit, details=about.details,
         )  # fmt: skip
     for found, rows in sorted(misnamed.items()):
         findings.add(
-            np.array(rows), action="flagged", rule="image_extension", column=config.column,
+            np.array(rows), action="flagged", rule="extension", column=config.column,
             details=[f"the bytes are {found}"] * len(rows),
         )  # fmt: skip
     return Outcome(batch, findings)

@@ -26,7 +26,7 @@ def apply(batch: pa.RecordBatch, config: HashImages, scratch: Scratch) -> Outcom
     hashes, valid = hash_column(batch.column(config.column), algorithm=config.algorithm, max_pixels=config.max_pixels)
     findings = Findings()
     missing = np.flatnonzero(~valid & batch.column(config.column).is_valid().to_numpy(zero_copy_only=False))
-    findings.add(missing, action="flagged", rule="image_unhashed", column=config.column)
+    findings.add(missing, action="flagged", rule="unhashed", column=config.column)
     name = config.added_columns()[0][0]
     return Outcome(batch.append_column(name, pa.array(hashes.view(np.int64), mask=~valid)), findings)
 

@@ -57,13 +57,13 @@ def apply(batch: pa.RecordBatch, config: NormalizeImages, scratch: Scratch) -> O
     findings = Findings()
     for rule, faults in sorted(gone.items()):
         findings.add(
-            np.array([row for row, _ in faults]), action="removed", rule=f"image_{rule}", column=config.column,
+            np.array([row for row, _ in faults]), action="removed", rule=rule, column=config.column,
             values=[fault.value for _, fault in faults], limit=faults[0][1].limit,
             details=[fault.detail for _, fault in faults],
         )  # fmt: skip
     for (rule, limit), changes in sorted(found.items(), key=lambda item: item[0][0]):
         findings.add(
-            np.array([row for row, _ in changes]), action="changed", rule=f"image_{rule}", column=config.column,
+            np.array([row for row, _ in changes]), action="changed", rule=rule, column=config.column,
             values=[change.value for _, change in changes], limit=limit, details=[c.detail for _, c in changes],
         )  # fmt: skip
     new = pa.StructArray.from_arrays(
