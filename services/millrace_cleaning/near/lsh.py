@@ -1,0 +1,106 @@
+"""Candidates: pairs of rows that share the key of a band, found by sorting one band after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from millrace_cleaning.near.minhash import NO_WORDS, band_names
+from millrace_cleaning.near.settings import NearDedupConfig
+
+Flags = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+UInt64s = npt.NDArray[np.uint64]
+Pairs = npt.NDArray[np.int64]
+"""[pairs, 2]: positions of two rows, the first below the second; ascending, none twice."""
+
+SMALL_BUCKET = 16
+"""Rows of a bucket that are all paired with one another."""
+NEIGHBOURS = 4
+"""Next rows with which a row of a larger bucket is paired."""
+
+
+def candidates(files: Sequence[Path], *, config: NearDedupConfig, alive: Flags | None = None) -> Pairs:
+    """Return the pairs of rows that share the key of some band.
+
+    A bucket of many rows is not paired row by row, which would take quadratic time: its rows are ordered by their keys in
+    the next band, so that the most alike are neighbours; and each is paired with a few neighbours, with the bucket's first
+    row and with the first of those with its key in the next band too. Over all bands, alike rows are neighbours often.
+
+    Args:
+        files: Parquet files with the columns of `minhash.signatures`, in the rows' order; some may be missing, which have
+            no rows.
+        alive: Which rows take part, such as those that are no exact duplicates.
+
+    Memory: 32 bytes a row while one band is sorted, and 24 bytes a pair.
+    """
+    present = [file for file in files if file.exists()]
+    names = band_names(config)
+    found = np.empty(0, dtype=np.uint64)
+    first_keys = keys = _read_band(present, names[0])
+    num_rows = len(keys)
+    takes_part = keys != NO_WORDS
+    if alive is not None:
+        takes_part &= alive
+    rows = np.flatnonzero(takes_part)
+    for name in [*names[1:], ""]:
+        next_keys = _read_band(present, name) if name else first_keys
+        one, other = rows[bucket_pairs(keys[rows], next_keys[rows])].astype(np.uint64).T
+        found = np.union1d(found, np.minimum(one, other) * np.uint64(num_rows) + np.maximum(one, other))
+        keys = next_keys
+    return np.stack(np.divmod(found, np.uint64(max(num_rows, 1))), axis=1).astype(np.int64)
+
+
+def bucket_pairs(keys: UInt64s, next_keys: UInt64s) -> Pairs:
+    """Return pairs of positions with equal keys: all of a small bucket, and a few for each row of a larger one.
+
+    In no order, and some of a larger bucket twice.
+    """
+    order, begins, ends = _buckets(keys)
+    large = ends - begins > SMALL_BUCKET
+    if large.any():  # a bucket's places stay its own: only the order within changes
+        places = np.flatnonzero(large)
+        members = order[places]
+        order[places] = members[np.lexsort((members, next_keys[members], keys[members]))]
+    at = np.arange(len(order))
+    chosen = []
+    for distance in range(1, SMALL_BUCKET):
+        near = at + distance < ends
+        if distance > NEIGHBOURS:
+            near &= ~large
+        chosen.append(np.stack([order[:-distance][near[:-distance]], order[distance:][near[:-distance]]], axis=1))
+    if large.any():
+        starts = np.flatnonzero(large)
+        first = order[begins[starts]]
+        is_first = (begins[starts] == starts) | (next_keys[order[starts]] != next_keys[order[starts - 1]])
+        first_alike = order[starts[np.maximum.accumulate(np.where(is_first, np.arange(len(starts)), 0))]]
+        chosen += [
+            np.stack([leader, order[starts]], axis=1)[leader != order[starts]] for leader in (first, first_alike)
+        ]
+    return np.concatenate(chosen)
+
+
+def _buckets(keys: UInt64s) -> tuple[Ints, Ints, Ints]:
+    """The positions that share their key with another, by key and position; and where each one's bucket begins and ends."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = (
+        np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.empty(0, np.int64)
+    )
+    sizes = np.diff(starts, append=len(keys))
+    order = order[np.repeat(sizes > 1, sizes)]
+    sizes = sizes[sizes > 1]
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    return order, np.repeat(bounds[:-1], sizes), np.repeat(bounds[1:], sizes)
+
+
+def _read_band(files: Sequence[Path], name: str) -> UInt64s:
+    columns = [pq.read_table(file, columns=[name], use_threads=False).column(0) for file in files]
+    chunks = [chunk for column in columns for chunk in column.chunks]
+    keys: UInt64s = pa.chunked_array(chunks, pa.uint64()).to_numpy()
+    return keys
