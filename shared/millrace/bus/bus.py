@@ -78,6 +78,7 @@ class BrokerBus:
             on_batch,
             stop=stop,
             max_batch=max_batch,
+            gathers=max_batch > 1,
         )
 
     def subscribe_dead(
@@ -136,11 +137,11 @@ class BrokerBus:
 
     def _consume(
         self, make_queue: Callable[[], Queue], decode: Callable[[Any], Any], on_batch: Callable[[Sequence[Any]], None], *,
-        stop: threading.Event, max_batch: int,
+        stop: threading.Event, max_batch: int, gathers: bool = False,
     ) -> None:  # fmt: skip
         BatchConsumer(
             self._url, lambda: self._open(heartbeat=True), make_queue=make_queue, decode=decode, on_batch=on_batch,
-            max_batch=max_batch, stop=stop,
+            max_batch=max_batch, stop=stop, gathers=gathers,
         ).run()  # fmt: skip
 
     def _with_channel(self, use: Callable[[Any], T]) -> T:

@@ -22,6 +22,9 @@ Item = TypeVar("Item")
 _TICK_S = 0.25
 """How soon a loop sees that it shall stop. Messages wake it at once."""
 
+_GATHER_S = 0.01
+"""How long a loop that gathers lets messages come together, while several come at a time. One alone never waits."""
+
 _POISON_PAUSE_S = 0.05
 """Between tries of a message that fails, so that its way to the dead letters is not a busy loop."""
 
@@ -40,6 +43,7 @@ class BatchConsumer(Generic[Item]):
         on_batch: Called from the thread of `run`.
         max_batch: Messages in one call, and unacknowledged at once. 0: no acknowledgement, and no limit; on_batch must
             not raise then.
+        gathers: Whether a call costs much more than a message does: what comes soon after one another shares a call.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class BatchConsumer(Generic[Item]):
         on_batch: Callable[[Sequence[Item]], None],
         max_batch: int,
         stop: threading.Event,
+        gathers: bool = False,
     ) -> None:
         self._url = url
         self._open_connection = open_connection
@@ -61,6 +66,8 @@ class BatchConsumer(Generic[Item]):
         self._on_batch = on_batch
         self._max_batch = max_batch
         self._stop = stop
+        self._gathers = gathers
+        self._is_busy = False
         self._waiting: deque[Message] = deque()
         self._was_connected = False
 
@@ -102,12 +109,15 @@ class BatchConsumer(Generic[Item]):
             while not self._stop.is_set():
                 self._fill(connection)
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._max_batch or 256))]
+                self._is_busy = len(batch) > 1
                 if batch:
                     self._handle(connection, batch)
 
     def _fill(self, connection: Connection) -> None:
         """Wait for a message, then take along what is there already."""
         timeout_s = 0.0 if self._waiting else _TICK_S
+        if self._gathers and self._is_busy:
+            time.sleep(_GATHER_S)
         while len(self._waiting) < (self._max_batch or 256):
             try:
                 connection.drain_events(timeout=timeout_s)
