@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import SecretStr
 
 Action = Literal["removed", "changed", "flagged"]
 ACTIONS: tuple[Action, ...] = ("removed", "changed", "flagged")
@@ -125,10 +126,12 @@ class Scratch:
     Attributes:
         memo: What was computed of the batch's columns.
         seed: Of the run.
+        pii_key: The worker's key for reversible tokens; empty: it has none.
     """
 
     memo: Memo = field(default_factory=Memo)
     seed: int = 0
+    pii_key: SecretStr = field(default_factory=lambda: SecretStr(""))
 
 
 def _memory_of(array: pa.Array) -> Hashable:
