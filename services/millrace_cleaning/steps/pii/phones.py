@@ -1,0 +1,107 @@
+"""Telephone numbers, as phonenumbers knows them. A number without + has to be written like one, or a word has to say so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import phonenumbers
+from phonenumbers import PhoneNumber, PhoneNumberFormat
+
+from millrace_cleaning.steps.pii.prefilter import DIGITS
+from millrace_cleaning.steps.pii.settings import PiiConfig
+from millrace_cleaning.steps.pii.shapes import Group, Shape, Span, digits_of, is_near
+
+_WORDS = re.compile(
+    r"(?<![a-z])(?:phone|telephone|tel|fax|call|ring|mobile|mobil|cell|handy|whatsapp|sms|text|dial|telefon|telefono|teléfono|"
+    r"téléphone|telefone|telefoon|celular|cellulare|móvil|movil|portable|komórk|ruf|reach|contact)",
+    re.IGNORECASE,
+)
+_NO_PHONE = re.compile(
+    r"(?:isbn|issn|ean|order|invoice|ticket|tracking|version|serial|sku|case|ref(?:erence)?|doi|article|part)"
+    r"(?: ?(?:no|nr|number|id|code))?[.:# ]{0,3}$",
+    re.IGNORECASE,
+)
+_DATE = re.compile(
+    r"(?:(?:19|20)[0-9]{2}[./-][0-9]{1,2}[./-][0-9]{1,2}|[0-9]{1,2}[./-][0-9]{1,2}[./-](?:19|20)[0-9]{2})(?![0-9])"
+)
+_AMERICAN = re.compile(r"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[ .-])[2-9][0-9]{2}[ .-][0-9]{4}")
+_SSN = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}(?![0-9])")
+_GROUPS = re.compile(r"[0-9]+")
+_TAIL = re.compile(r"[ ./()-]+[0-9]+$")
+_MAX_TAILS = 3
+
+
+def _international(text: str, span: Span, config: PiiConfig) -> Span | None:
+    del config
+    start, _ = span
+    for end in _ends(text, span):
+        written = text[start:end]
+        number = _parsed("+" + written[2:] if written.startswith("00") else written, None)
+        if number is not None and phonenumbers.is_valid_number(number):
+            return start, end
+    return None
+
+
+def _national(text: str, span: Span, config: PiiConfig) -> Span | None:
+    start, _ = span
+    if _NO_PHONE.search(text, max(0, start - 32), start) or _DATE.match(text, start):
+        return None
+    is_said = is_near(text, start, _WORDS)
+    if not is_said and _SSN.match(text, start):
+        return None
+    if not is_said and text[max(0, start - 2) : start].strip(" -/").isdigit():
+        return None  # the later part of a longer number
+    for end in _ends(text, span):
+        written = text[start:end]
+        if any(_is_of(written, region, is_said=is_said) for region in config.phone_regions):
+            return start, end
+    return None
+
+
+def _is_of(written: str, region: str, *, is_said: bool) -> bool:
+    """Whether it is a number of the region, written with or without the care that is asked for where nothing says so."""
+    groups = _GROUPS.findall(written)
+    starts_so = written.startswith(("0", "(0"))
+    if not is_said and (len(groups) < 2 or (not starts_so and region == "US" and not _AMERICAN.fullmatch(written))):
+        return False
+    number = _parsed(written, region)
+    if number is None or number.country_code != phonenumbers.country_code_for_region(region):
+        return False
+    if not phonenumbers.is_valid_number_for_region(number, region):
+        return False
+    return is_said or region == "US" or (starts_so and len(groups[0]) <= 5) or groups == _usual_groups(number)
+
+
+def _usual_groups(number: PhoneNumber) -> list[str]:
+    return _GROUPS.findall(phonenumbers.format_number(number, PhoneNumberFormat.NATIONAL))
+
+
+def _ends(text: str, span: Span) -> Iterator[int]:
+    """The match's end, and ends without the last groups of digits: they may belong to what follows."""
+    start, end = span
+    for _ in range(_MAX_TAILS + 1):
+        yield end
+        tail = _TAIL.search(text, start, end)
+        if tail is None or len(digits_of(text[start : tail.start()])) < 7:
+            return
+        end = tail.start()
+
+
+def _parsed(written: str, region: str | None) -> PhoneNumber | None:
+    try:
+        return phonenumbers.parse(written, region)
+    except phonenumbers.NumberParseException:
+        return None
+
+
+INTERNATIONAL = Group(
+    DIGITS,
+    r"(?<![A-Za-z0-9+])(?=\+|00[1-9])",
+    (Shape("phone", r"(?:\+ ?|00)[1-9](?:[ .()/-]{0,3}[0-9]){6,14}(?![A-Za-z0-9])", _international),),
+)
+NATIONAL = Group(
+    DIGITS,
+    r"(?<![A-Za-z0-9+_.,#@$€£])(?<![0-9][.,:\-/])(?<![-/][0-9(])(?=\(?[0-9])",
+    (Shape("phone", r"\(?[0-9](?:[ ./()-]{0,2}[0-9]){6,13}(?![A-Za-z0-9_%])(?![.,:-][0-9])", _national),),
+)
