@@ -12,6 +12,7 @@ from millrace.contracts.ids import DEFAULT_TENANT, DigestText
 ArtifactType = Literal[
     "source",
     "dataset",
+    "tokens",
     "model",
     "report",
     "variants",
