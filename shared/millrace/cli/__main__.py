@@ -46,7 +46,8 @@ GROUPS = {
         "lineage": ("millrace.cli.provenance:lineage", "Print what something came from, or what came of it."),
         "replay": ("millrace.cli.provenance:replay", "Execute a run again and compare what both made."),
     },
-    "Models": {
+    "Data and models": {
+        "data": ("millrace.cli.data:data", "Show, compare, explain, sample and export data sets."),
         "models": ("millrace.cli.serving:models", "List released models."),
         "endpoints": ("millrace.cli.serving:endpoints", "List endpoints, or stop one."),
         "predict": ("millrace.cli.serving:predict", "Ask an endpoint for predictions or text."),

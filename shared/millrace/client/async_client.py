@@ -20,7 +20,7 @@ from millrace.client.batches import (
     predictions_of,
 )
 from millrace.client.calls import Call
-from millrace.client.downloads import target_of
+from millrace.client.downloads import chosen, target_of
 from millrace.client.locator import Locator
 from millrace.client.pipelines import Pipeline
 from millrace.client.submission import Data, Preparer, Submission, Submittable
@@ -129,10 +129,12 @@ class AsyncClient:
         """As `Client.lineage`."""
         return await self._session.send(calls.get_lineage(asked, forward=forward))
 
-    async def download(self, artifact: ArtifactRef, directory: str | os.PathLike[str]) -> Path:
+    async def download(
+        self, artifact: ArtifactRef, directory: str | os.PathLike[str], *, only: Sequence[str] = ()
+    ) -> Path:
         """As `Client.download`."""
         root = Path(directory)
-        for entry in (await self.artifact(artifact.digest)).files:
+        for entry in chosen((await self.artifact(artifact.digest)).files, only):
             await self._session.download(artifact.digest, entry, target_of(root, entry.path))
         return root
 

@@ -17,7 +17,7 @@ from millrace.client.batches import (
     place_of,
     predictions_of,
 )
-from millrace.client.downloads import target_of
+from millrace.client.downloads import chosen, target_of
 from millrace.client.locator import Locator
 from millrace.client.pipelines import Pipeline
 from millrace.client.runs import Endpoint, Run
@@ -169,10 +169,14 @@ class Client:
         """
         return self._session.send(calls.get_lineage(asked, forward=forward))
 
-    def download(self, artifact: ArtifactRef, directory: str | os.PathLike[str]) -> Path:
-        """Write all files of an artifact into a directory, each verified against its digest; return the directory."""
+    def download(self, artifact: ArtifactRef, directory: str | os.PathLike[str], *, only: Sequence[str] = ()) -> Path:
+        """Write files of an artifact into a directory, each verified against its digest; return the directory.
+
+        Args:
+            only: Globs of paths in the artifact, such as `data/test-*`; all files without.
+        """
         root = Path(directory)
-        for entry in self.artifact(artifact.digest).files:
+        for entry in chosen(self.artifact(artifact.digest).files, only):
             self._session.download(artifact.digest, entry, target_of(root, entry.path))
         return root
 

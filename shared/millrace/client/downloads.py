@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fnmatch
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,6 +55,11 @@ def target_of(root: Path, path: str) -> Path:
     if not target.resolve().is_relative_to(root.resolve()):
         raise errors.InvalidData(f"The artifact names a file outside of its directory: {path!r}.")
     return target
+
+
+def chosen(files: Iterable[FileEntry], only: Sequence[str]) -> list[FileEntry]:
+    """Files whose path one of some globs matches; all without globs."""
+    return [f for f in files if not only or any(fnmatch.fnmatchcase(f.path, glob) for glob in only)]
 
 
 def _refused(error: OSError, target: Path) -> errors.MillraceError:

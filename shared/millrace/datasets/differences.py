@@ -46,9 +46,7 @@ class Difference(Contract):
     added_rows: tuple[str, ...] = Field(description="Ids of the first 100.")
     removed_rows: tuple[str, ...]
     changed_rows: tuple[str, ...]
-    drift: tuple[ColumnDrift, ...] = Field(
-        description="Of columns that both have, but for ids; the furthest first."
-    )
+    drift: tuple[ColumnDrift, ...] = Field(description="Of columns that both have, but for ids; the furthest first.")
 
     @property
     def is_equal(self) -> bool:
