@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from millrace.contracts.stages import FUNCTION_KIND, StageConfig, StageKind, find_kind
+from millrace.contracts.stages import FUNCTION_KIND, StageConfig, StageKind, find_kind, installed_kinds
 from millrace.runtime import digests
 
 KIND = StageKind(
@@ -107,3 +107,11 @@ def test_the_kinds_of_this_library_depend_on_its_parts_and_on_libraries() -> Non
         "distribution torch", "distribution numpy", "distribution pyarrow",
     } <= modules  # fmt: skip
     assert not any("conductor" in name or "gateway" in name for name in modules)
+
+
+def test_a_worker_reads_its_code_when_it_is_first_asked_and_once() -> None:
+    forget()
+    code = digests.WorkerCode(["evaluation"])
+    assert digests._read.cache_info().currsize == 0
+    assert set(code.by_kind) == {k.name for k in installed_kinds().values() if k.service == "evaluation"}
+    assert code.by_kind is code.by_kind

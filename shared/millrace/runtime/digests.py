@@ -13,13 +13,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from millrace.contracts.stages import FUNCTION_KIND, StageKind
+from millrace.contracts.graph import FUNCTIONS_SERVICE
+from millrace.contracts.stages import FUNCTION_KIND, StageKind, installed_kinds
 
 OUR_PREFIX = "millrace"
 """Of this library's and its services' packages: one distribution holds them all, so their modules count one by one."""
@@ -37,6 +39,23 @@ _DYNAMIC = frozenset({"millrace.architectures.registry"})
 
 _SKIPPED = frozenset({".git", ".venv", "venv", "node_modules", "__pycache__", "build", "dist", "tests"})
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class WorkerCode:
+    """The digests of a worker's kinds. Reading sources takes half a second, so it is done when first asked for, once."""
+
+    def __init__(self, services: Collection[str]) -> None:
+        self._services = services
+        self._reading = threading.Lock()
+        self._by_kind: Mapping[str, str] | None = None
+
+    @property
+    def by_kind(self) -> Mapping[str, str]:
+        with self._reading:
+            if self._by_kind is None:
+                kinds = [kind for kind in installed_kinds().values() if kind.service in self._services]
+                self._by_kind = code_digests(kinds, with_functions=FUNCTIONS_SERVICE in self._services)
+            return self._by_kind
 
 
 def code_digests(kinds: Iterable[StageKind], *, with_functions: bool = False) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from millrace.runtime import metrics
 from millrace.runtime.announcer import Announcer, Starts, failed, outcome_name, subject, succeeded
 from millrace.runtime.attempt import Attempt, Ending, StopReason
 from millrace.runtime.children import Children
+from millrace.runtime.digests import WorkerCode
 from millrace.runtime.heads import Left, TaskHead, head_name, is_whole
 from millrace.runtime.holdings import Held
 from millrace.runtime.workdirs import Workdir
@@ -50,10 +51,10 @@ class Executor:
         children: Children,
         store_of: StoreOf,
         workdir: Workdir,
-        digests: Mapping[str, str],
+        digests: WorkerCode,
         beat: Callable[[], None],
     ) -> None:
-        """`beat` has the worker say at once that it lives, and whom it holds; `digests` are of stage code, by kind."""
+        """`beat` has the worker say at once that it lives, and whom it holds; `digests` are of stage code."""
         self._settings = settings
         self._worker_id = worker_id
         self._announcer = announcer
@@ -100,8 +101,8 @@ class Executor:
     def _execute(self, command: ExecuteAttempt, body: Mapping[str, Any], held: Held) -> bool:
         if self._is_draining:
             return self._hand_back(command, held)
-        expected, ours = command.code_digest, self._digest(command)
-        if expected and expected != ours:
+        expected = command.code_digest
+        if expected and expected != (ours := self._digest(command)):
             other = errors.Unavailable(
                 f"This worker has other code of kind {command.kind!r} ({ours[:12]}) than was asked for ({expected[:12]}).",
                 remedy="Run one version of Millrace on all workers of a service.",
@@ -281,7 +282,7 @@ class Executor:
     # --- the rest
 
     def _digest(self, command: ExecuteAttempt) -> str:
-        return self._digests.get(FUNCTION_KIND if command.function else command.kind, "")
+        return self._digests.by_kind.get(FUNCTION_KIND if command.function else command.kind, "")
 
     def _head(self, command: ExecuteAttempt, holder: Holder) -> TaskHead:
         store = self._store_of(command.tenant)

@@ -23,7 +23,7 @@ from millrace.runtime.announcer import Announcer
 from millrace.runtime.children import Children
 from millrace.runtime.consumption import Consumption
 from millrace.runtime.devices import WorkerProcess, worker_plan
-from millrace.runtime.digests import code_digests
+from millrace.runtime.digests import WorkerCode
 from millrace.runtime.executor import Executor
 from millrace.runtime.holdings import Holdings
 from millrace.runtime.launcher import Launcher
@@ -57,8 +57,8 @@ class Worker:
         self._services = tuple(services)
         self._process = process
         self._bus = bus or connect(settings.broker)
-        kinds = [k for k in installed_kinds().values() if k.service in services]
-        self._digests = code_digests(kinds, with_functions=FUNCTIONS_SERVICE in services)
+        self._digests = WorkerCode(services)
+        self._fault: Exception | None = None
         self._announce = threading.Event()
         self._is_idle = threading.Event()
 
@@ -119,6 +119,8 @@ class Worker:
                     thread.join(timeout=YIELD_S)
                 launcher.close()
                 self._bus.close()
+        if self._fault is not None:
+            raise self._fault
         log.info("worker_stopped", worker=self.id)
 
     def _report(self, announcer: Announcer, record: Record) -> bool:
@@ -142,6 +144,14 @@ class Worker:
             if self._is_idle.is_set():
                 return
         self.is_ready.set()
+        try:
+            _ = (
+                self._digests.by_kind
+            )  # not before commands are taken: what was lost with a killed worker waits for them
+        except Exception as error:  # a worker that cannot say what it runs must not go on unheard
+            self._fault = error
+            consumption.shut_down()
+            return
         log.info("worker_ready", worker=self.id, services=self._services, resource_class=self._process.resource_class)
         while not self._is_idle.is_set():
             self._bus.signal(f"worker.{self.id}.heartbeat", self._heartbeat(executor))
@@ -160,7 +170,7 @@ class Worker:
             "classes": {self._process.resource_class: offered},
             "busy": {self._process.resource_class: len(holders)},
             "holders": holders,
-            "code": dict(self._digests),
+            "code": dict(self._digests.by_kind),
         }
 
     def _listen(self, executor: Executor) -> None:
