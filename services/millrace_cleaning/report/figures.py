@@ -1,0 +1,167 @@
+"""Numbers behind the page's plots, from a sample of the rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from millrace.contracts.schema import Column, DatasetSchema
+from millrace.datasets.drift import Numbers, measured
+from millrace.datasets.reading import SPLITS
+
+NUM_BINS = 24
+MAX_LABELS = 16
+MAX_CORRELATED = 24
+MAX_EXAMPLES = 8
+MAX_CELL_CHARS = 200
+_CLIP = (0.005, 0.995)
+"""Quantiles between which a histogram is drawn: one far value would leave all others in one bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar of a distribution.
+
+    Attributes:
+        label: The label, or the lower edge.
+        shares: Share of each split's rows, by split.
+    """
+
+    label: str
+    shares: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """How one column is distributed.
+
+    Attributes:
+        of: What is drawn: `values`, `characters`, `bytes`, `tokens` or `labels`.
+        bars: In order of the axis, or the commonest labels first.
+        others: Labels that have no bar.
+    """
+
+    column: Column
+    of: str
+    bars: tuple[Bar, ...]
+    others: int = 0
+
+    @property
+    def highest(self) -> float:
+        """The largest share of any bar; greater than 0."""
+        return max(share for bar in self.bars for share in bar.shares.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Correlations:
+    """Pearson's r of each pair of numeric columns, over rows that have both; NaN where one is constant."""
+
+    names: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+
+
+def distributions(schema: DatasetSchema, sample: pa.Table) -> list[Distribution]:
+    """One for each column that has something to draw. The sample has a column `split`."""
+    found = []
+    for column in schema.columns:
+        parts = {str(s): sample.filter(pc.equal(sample.column("split"), s)).column(column.name) for s in SPLITS}
+        parts = {split: array for split, array in parts.items() if len(array)}
+        if column.type in ("category", "boolean"):
+            found.append(_labels(column, parts))
+        else:
+            found.append(_histogram(column, parts))
+    return [d for d in found if d.bars]
+
+
+def correlations(schema: DatasetSchema, sample: pa.Table) -> Correlations | None:
+    """Of the first columns of numbers; None for fewer than two."""
+    columns = [c for c in schema.columns if c.type in ("number", "integer", "boolean") and c.shape is None]
+    columns = columns[:MAX_CORRELATED]
+    if len(columns) < 2 or sample.num_rows < 3:
+        return None
+    numbers = np.stack([_with_nan(sample.column(c.name)) for c in columns])
+    values = [[1.0 if i == j else _pearson(a, b) for j, b in enumerate(numbers)] for i, a in enumerate(numbers)]
+    return Correlations(tuple(c.name for c in columns), tuple(map(tuple, values)))
+
+
+def examples(schema: DatasetSchema, sample: pa.Table) -> list[dict[str, str]]:
+    """A few rows in words, cut to what fits a cell; files and long vectors by their size."""
+    rows = sample.slice(0, MAX_EXAMPLES).to_pylist()
+    return [
+        {"row": row["row_id"], "split": row["split"], **{c.name: _shown(row[c.name]) for c in schema.columns}}
+        for row in rows
+    ]
+
+
+def _labels(column: Column, parts: dict[str, pa.ChunkedArray]) -> Distribution:
+    counts = {s: Counter(pc.cast(a.drop_null(), pa.string()).to_pylist()) for s, a in parts.items()}
+    totals: Counter[str] = sum(counts.values(), Counter())
+    ordered = sorted(totals, key=lambda label: (-totals[label], label))
+    bars = [Bar(label, {s: c[label] / max(1, c.total()) for s, c in counts.items()}) for label in ordered[:MAX_LABELS]]
+    return Distribution(column, "labels", tuple(bars), others=len(ordered) - len(bars))
+
+
+def _histogram(column: Column, parts: dict[str, pa.ChunkedArray]) -> Distribution:
+    numbers = {split: measured(column, array) for split, array in parts.items()}
+    everything = np.concatenate([np.empty(0), *numbers.values()])
+    of = _MEASURED.get(column.type, "values")
+    if not everything.size:
+        return Distribution(column, of, ())
+    low, high = np.quantile(everything, _CLIP)
+    if low == high:
+        low, high = everything.min(), everything.max()
+    edges = _edges(float(low), float(high), is_whole=bool((everything == np.floor(everything)).all()))
+    inside = {split: np.clip(values, edges[0], edges[-1]) for split, values in numbers.items()}
+    counts = {split: np.histogram(values, bins=edges)[0] for split, values in inside.items()}
+    return Distribution(
+        column, of, tuple(
+            Bar(f"{edges[i]:.4g}", {s: float(c[i]) / max(1, int(c.sum())) for s, c in counts.items()})
+            for i in range(len(edges) - 1)
+        ),
+    )  # fmt: skip
+
+
+_MEASURED = {
+    "text": "characters", "json": "characters", "tokens": "tokens", "image": "bytes", "audio": "bytes",
+    "timestamp": "seconds since 1970",
+}  # fmt: skip
+
+
+def _edges(low: float, high: float, *, is_whole: bool) -> Numbers:
+    """Bin edges; for few whole numbers one bin each."""
+    if low == high:
+        return np.array([low, low + 1])
+    if is_whole and high - low < NUM_BINS:
+        return np.arange(low, high + 2)
+    return np.linspace(low, high, NUM_BINS + 1)
+
+
+def _with_nan(array: pa.ChunkedArray) -> Numbers:
+    numbers = array.cast(pa.int8()) if pa.types.is_boolean(array.type) else array
+    return np.asarray(numbers.cast(pa.float64()).to_numpy(), dtype=np.float64)
+
+
+def _pearson(a: Numbers, b: Numbers) -> float:
+    both: npt.NDArray[np.bool_] = np.isfinite(a) & np.isfinite(b)
+    a, b = a[both], b[both]
+    if len(a) < 3 or a.std() == 0 or b.std() == 0:
+        return float("nan")
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict) and "bytes" in value:
+        return f"{value.get('path') or 'file'}, {len(value['bytes'] or b''):,} bytes"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"{len(value)} numbers"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= MAX_CELL_CHARS else text[:MAX_CELL_CHARS] + "…"

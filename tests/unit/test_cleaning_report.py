@@ -1,0 +1,102 @@
+"""The page of a data set's profile: what it draws, and that nothing in it runs or is fetched."""
+
+from __future__ import annotations
+
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from made_datasets import column, make_dataset
+from millrace.contracts.schema import DatasetSchema
+from millrace.datasets.reading import Dataset
+from millrace.datasets.samples import sample
+from millrace_cleaning.report.figures import correlations, distributions, examples
+from millrace_cleaning.report.page import render
+
+HOSTILE = "<script>alert(1)</script>"
+COLUMNS = [
+    column("age", "number"), column("double", "number"), column("same", "integer"), column("city", "category", "target"),
+    column("text", "text"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    rows = [
+        {"n": i, "age": float(i), "double": 2.0 * i, "same": 7, "city": "AB"[i % 2], "text": HOSTILE * (i + 1)}
+        for i in range(40)
+    ]
+    return make_dataset(tmp_path / "made", {"train": rows[:30], "test": rows[30:]}, COLUMNS)
+
+
+def profile(**more: Any) -> dict[str, Any]:
+    return {"rows_in": 50, "rows_out": 40, "splits": {"train": 30, "test": 10}, "columns": {}, "warnings": [], **more}
+
+
+def test_each_column_is_drawn_by_split(dataset: Dataset) -> None:
+    rows = sample(dataset, num_rows=100)
+    assert rows is not None
+    drawn = {d.column.name: d for d in distributions(dataset.schema, rows)}
+    assert list(drawn) == [c.name for c in COLUMNS]
+    assert all(sum(bar.shares["train"] for bar in d.bars) == pytest.approx(1) for d in drawn.values())
+    assert [(bar.label, bar.shares) for bar in drawn["city"].bars] == [
+        ("A", {"train": 0.5, "test": 0.5}), ("B", {"train": 0.5, "test": 0.5}),
+    ]  # fmt: skip
+    assert (drawn["text"].of, len(drawn["same"].bars)) == ("characters", 1)
+
+
+def test_correlations_are_pearsons_and_none_of_a_constant(dataset: Dataset) -> None:
+    rows = sample(dataset, num_rows=100)
+    assert rows is not None
+    found = correlations(dataset.schema, rows)
+    assert found is not None
+    assert found.names == ("age", "double", "same")
+    assert found.values[0][1] == pytest.approx(1)
+    assert math.isnan(found.values[0][2])
+
+
+def test_examples_are_cut_to_what_fits(dataset: Dataset) -> None:
+    rows = sample(dataset, num_rows=100)
+    assert rows is not None
+    assert all(len(row["text"]) <= 201 for row in examples(dataset.schema, rows))
+
+
+def test_the_page_runs_nothing_and_fetches_nothing(dataset: Dataset) -> None:
+    removed, nulls = {HOSTILE: 3, "duplicate": 7}, {"age": {"nulls": {"train": 4}}}
+    steps = [{"step": "length", "rows_in": 50, "removed": 3, "changed": 0, "flagged": 1}]
+    told = profile(removed=removed, columns=nulls, steps=steps, warnings=[HOSTILE])
+    page = render(told, dataset.schema, sample(dataset, num_rows=100)).decode()
+    assert "<script" not in page
+    assert re.findall(r"https?://|src=|href=|@import|url\(", page) == []
+    assert "default-src 'none'" in page
+    assert all(f"<h2>{part}</h2>" in page for part in ("Steps", "Missing values", "Correlations", "Examples"))
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+
+
+def test_a_profile_without_rows_has_a_page() -> None:
+    page = render(profile(rows_out=0, splits={}), DatasetSchema(columns=tuple(COLUMNS)), None)
+    assert b"Data profile" in page
+
+
+class Balanced(HTMLParser):
+    """Fails where an element ends that did not begin."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:  # noqa: ARG002 - HTMLParser's signature
+        if tag not in ("meta", "link", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        """It ends where it begins."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
