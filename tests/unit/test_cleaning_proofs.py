@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from millrace.contracts.schema import SplitName
 from millrace.datasets.keys import row_keys, value_keys
 from millrace_cleaning.near.clusters import clusters
-from millrace_cleaning.near.lsh import candidates
+from millrace_cleaning.near.lsh import candidate_rows, candidates
 from millrace_cleaning.near.minhash import signatures
 from millrace_cleaning.near.settings import NearDedupConfig
 from millrace_cleaning.near.verify import similarities, write_sets
@@ -59,7 +59,7 @@ def _clusters(texts: pa.Array, root: Path) -> npt.NDArray[np.int64]:
     config = NearDedupConfig()
     pq.write_table(pa.Table.from_batches([signatures(texts, config=config)]), root / "bands.parquet")
     pairs = candidates([root / "bands.parquet"], config=config)
-    rows = np.unique(pairs)
+    rows = candidate_rows(pairs)
     write_sets(root / "sets.arrow", [texts.take(pa.array(rows))], config=config)
     found = similarities(pairs, [root / "sets.arrow"], rows=rows, config=config)
     return clusters(pairs, found, num_rows=len(texts)).first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from millrace_cleaning.near.settings import NearDedupConfig
 Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 UInt64s = npt.NDArray[np.uint64]
+Number = TypeVar("Number", np.uint64, np.int64)
 Pairs = npt.NDArray[np.int64]
 """[pairs, 2]: positions of two rows, the first below the second; ascending, none twice."""
 
@@ -51,9 +53,15 @@ def candidates(files: Sequence[Path], *, config: NearDedupConfig, alive: Flags |
     for name in [*names[1:], ""]:
         next_keys = _read_band(present, name) if name else first_keys
         one, other = rows[bucket_pairs(keys[rows], next_keys[rows])].astype(np.uint64).T
-        found = np.union1d(found, np.minimum(one, other) * np.uint64(num_rows) + np.maximum(one, other))
+        codes = np.minimum(one, other) * np.uint64(num_rows) + np.maximum(one, other)
+        found = _distinct(np.concatenate([found, codes]))
         keys = next_keys
     return np.stack(np.divmod(found, np.uint64(max(num_rows, 1))), axis=1).astype(np.int64)
+
+
+def candidate_rows(pairs: Pairs) -> Ints:
+    """The rows that stand in some pair, ascending: those whose shingle sets have to be written."""
+    return _distinct(pairs.ravel().copy())
 
 
 def bucket_pairs(keys: UInt64s, next_keys: UInt64s) -> Pairs:
@@ -83,6 +91,14 @@ def bucket_pairs(keys: UInt64s, next_keys: UInt64s) -> Pairs:
             np.stack([leader, order[starts]], axis=1)[leader != order[starts]] for leader in (first, first_alike)
         ]
     return np.concatenate(chosen)
+
+
+def _distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
+    """Sort in place and leave out repetitions: numpy's own `unique` hashes integers, which takes ten times as long."""
+    values.sort()
+    is_new = np.concatenate([np.ones(min(len(values), 1), dtype=np.bool_), values[1:] != values[:-1]])
+    distinct: npt.NDArray[Number] = values[is_new]
+    return distinct
 
 
 def _buckets(keys: UInt64s) -> tuple[Ints, Ints, Ints]:
