@@ -31,7 +31,7 @@ class CheckAudio(StepConfig):
     channels: tuple[int, ...] = Field(default=(), description="Numbers of channels that may stay; default: all.")
     min_sample_rate: int | None = Field(default=None, ge=1, description="In Hz.")
     max_clipping_share: float | None = Field(
-        default=None, ge=0, le=1, description="Of samples that stand in a run of three or more at full scale."
+        default=None, ge=0, le=1, description="Of samples that stand at full scale after two others."
     )
     max_silence_share: float | None = Field(
         default=None, ge=0, le=1, description="Of spans of 20 ms below `silence_db`."
@@ -87,7 +87,7 @@ class NormalizeAudio(StepConfig):
     format: Literal["flac", "wav"] = "flac"
     bits: Literal[16, 24] = 16
     max_duration_s: float = Field(
-        default=3600.0, gt=0, description="A longer one is not decoded: it stands in memory whole."
+        default=600.0, gt=0, description="A longer one is not decoded: it stands in memory whole."
     )
 
 
