@@ -60,6 +60,8 @@ class Relay:
         self._handed: deque[Outgoing] = deque()
         self._sent: list[str] = []
         self._is_behind = True
+        self._is_in_doubt = False
+        self._read_to = ""
         self._polled_at = 0.0
         self._woken = threading.Event()
 
@@ -70,6 +72,12 @@ class Relay:
         with self._lock:
             if len(self._handed) < MAX_IN_MEMORY:
                 self._handed.extend(rows)
+        self._woken.set()
+
+    def doubt(self) -> None:
+        """Read the outbox again: a transaction may have left rows there that nobody handed over."""
+        with self._lock:
+            self._is_in_doubt = True
         self._woken.set()
 
     def take_sent(self) -> list[str]:
@@ -109,11 +117,13 @@ class Relay:
     def step(self) -> float:
         """Send what there is, or do what is due when there is nothing; return how long to wait."""
         with self._lock:
+            if self._is_in_doubt:
+                self._is_in_doubt, self._is_behind, self._read_to = False, True, ""
             if self._is_behind:
                 self._handed.clear()  # they are in the outbox, from which all is read now
             rows = [self._handed.popleft() for _ in range(min(BATCH, len(self._handed)))]
         if rows:
-            self._is_behind = True  # until they are sent: should that fail, they are read from the outbox
+            self._is_behind, self._read_to = True, ""  # until they are sent: should that fail, the outbox has them
             sent = _send(rows, self._bus, self._stores)
             self._is_behind = False
             self.give_back(sent)
@@ -122,7 +132,8 @@ class Relay:
         if self._is_behind or time.monotonic() - self._polled_at >= POLL_S:
             self._polled_at = time.monotonic()
             owner = self._owner if self._is_behind else ""  # a gateway's words have no owner
-            if relay_once(self._database, self._bus, self._stores, owner=owner) == BATCH:
+            self._read_to = relay_once(self._database, self._bus, self._stores, owner=owner, after=self._read_to)
+            if self._read_to:
                 self._polled_at = 0.0
                 return 0.0
             self._is_behind = False
@@ -138,13 +149,17 @@ class Relay:
             raise
 
 
-def relay_once(database: Database, bus: Bus, stores: StoreOf, *, owner: str) -> int:
-    """Send one batch of the outbox's rows, `owner`'s and orphans, and remove them; return how many there were."""
-    waiting = queues.read_outbox(database, owner=owner, stale_before=time.time() - ORPHAN_S, limit=BATCH)
+def relay_once(database: Database, bus: Bus, stores: StoreOf, *, owner: str, after: str = "") -> str:
+    """Send one batch of the outbox's rows behind an id, `owner`'s and orphans, and remove them.
+
+    Returns:
+        The batch's last id, if there may be more behind it. What was held back is passed over, for a later round.
+    """
+    waiting = queues.read_outbox(database, owner=owner, stale_before=time.time() - ORPHAN_S, after=after, limit=BATCH)
     sent = _send([_read(row) for row in waiting], bus, stores)
     if sent:
         database.transact(lambda tx: queues.mark_sent(tx, sent))
-    return len(waiting)
+    return waiting[-1].id if len(waiting) == BATCH else ""
 
 
 def write_endpoint_ref(store: Store, desired: EndpointDesired) -> bool:

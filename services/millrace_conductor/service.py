@@ -299,7 +299,11 @@ class Conductor:
     def transact(self, work: Callable[[Folding], None], *, classes: Iterable[Class] = ()) -> Outcome:
         """Fold in one transaction, dispatch in it what became possible, and say after the commit what must be said."""
 
+        num_tries = 0
+
         def both(tx: Transaction) -> Outcome:
+            nonlocal num_tries
+            num_tries += 1
             folding = Folding(tx, conductor=self.id, now=time.time(), sent=sent)
             work(folding)
             known = Knowledge(self._code, self._indices.written, self._verifier)
@@ -317,7 +321,10 @@ class Conductor:
             outcome = self.database.transact(both)
         except BaseException:
             self.relay.give_back(sent)
+            self.relay.doubt()  # it may be committed, and only its answer lost
             raise
+        if num_tries > 1:
+            self.relay.doubt()  # so may the first try, whose rows the last one did not make again
         self.relay.hand_over(outcome.rows)
         self._paces.note(outcome.took)
         if outcome.unindexed:

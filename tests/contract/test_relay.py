@@ -13,10 +13,13 @@ from millrace import errors
 from millrace.bus import Bus
 from millrace.bus.connect import connect
 from millrace.contracts.commands import command_queue
+from millrace.contracts.events import EndpointDesired
+from millrace.ledger import endpoints, queues
+from millrace.ledger.queues import Outgoing
 from millrace.store import Store
 from millrace.testing.faults import FaultPoint, Faults, at
 from millrace.testing.faulty import FaultyBus
-from millrace_conductor.relay import Relay
+from millrace_conductor.relay import BATCH, Relay
 
 
 @pytest.fixture
@@ -75,3 +78,28 @@ def test_after_a_failure_all_is_read_from_the_outbox_also_what_was_handed_over_s
     relay.step()
     assert queue_depth(broker) == 2
     assert rows_of(folder) == 0
+
+
+def test_rows_of_a_transaction_whose_end_nobody_heard_are_sent_at_the_next_step(folder: Folder, broker: Bus) -> None:
+    relay = relay_of(folder, broker)
+    submit(folder.ledger, chain("a"))
+    folder.take()
+    relay.step()
+    assert queue_depth(broker) == 0
+    relay.doubt()
+    relay.step()
+    assert queue_depth(broker) == 1
+
+
+def test_words_that_are_held_back_neither_keep_the_relay_busy_nor_hold_up_others(folder: Folder, broker: Bus) -> None:
+    def down(tenant: str) -> Store:
+        raise errors.Unavailable(f"the store of {tenant} is away")
+
+    relay = Relay(folder.ledger.database, broker, down, owner="con")
+    desired = endpoints.desired_event(EndpointDesired(name="e", generation=1, release=0), tenant="default")
+    held = [Outgoing(f"out_0{n:03}", [(kind, desired) for kind in endpoints.DESIRED_KINDS]) for n in range(BATCH)]
+    folder.ledger.database.transact(lambda tx: queues.put_outbox(tx, held, owner="con", now=folder.now))
+    submit(folder.ledger, chain("a"))
+    folder.take()
+    assert [relay.step() > 0 for _ in range(2)] == [False, True]
+    assert (queue_depth(broker), rows_of(folder)) == (1, BATCH)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +16,13 @@ from hands import Hand, chain, started, submit, succeeded
 from millrace import errors
 from millrace.bus import Bus
 from millrace.bus.connect import connect
-from millrace.contracts.commands import ExecuteAttempt
+from millrace.contracts.commands import ExecuteAttempt, command_queue
 from millrace.contracts.events import AttemptEvent, CancelRequested, Holder, make_event
 from millrace.ledger.ledger import Ledger, open_ledger
 from millrace.settings import Settings
 from millrace.store.connect import open_store
+from millrace.testing.faults import FaultPoint, Faults, at
+from millrace.testing.faulty import FaultyDatabase
 from millrace_conductor import relay
 from millrace_conductor.service import Conductor
 from millrace_conductor.watch import Watch
@@ -118,6 +120,20 @@ def test_what_a_conductor_leaves_in_the_outbox_another_sends(house: House, monke
         assert house.ledger.database.read("SELECT COUNT(*) FROM outbox") == [(1,)]
         with at_work(house.conductor()):
             assert house.ended(run_id) == "succeeded"
+
+
+@pytest.mark.parametrize("point", [FaultPoint.DATABASE_ANSWER_LOST, FaultPoint.DATABASE_REPEATED])
+def test_what_a_commit_without_an_answer_decided_is_sent_at_once(house: House, point: FaultPoint) -> None:
+    conductor = house.conductor()
+    conductor.relay.step()  # a new one looks into the outbox first
+    hear(conductor, "w")
+    conductor.tick()
+    submit(house.ledger, chain("a"))
+    conductor.database = FaultyDatabase(conductor.database, Faults(at(point)))
+    with suppress(errors.Unavailable):
+        conductor.tick()
+    conductor.relay.step()
+    assert house.bus.queue_depth(command_queue("functions", "cpu")) == 1
 
 
 def test_a_lost_command_is_dispatched_again_under_a_new_fence(house: House) -> None:

@@ -67,11 +67,11 @@ def put_outbox(tx: Transaction, rows: Sequence[Outgoing], *, owner: str, now: fl
     )
 
 
-def read_outbox(database: Database, *, owner: str, stale_before: float, limit: int) -> list[Waiting]:
-    """Rows to relay: those of `owner`, and those that another conductor left lying."""
+def read_outbox(database: Database, *, owner: str, stale_before: float, after: str = "", limit: int) -> list[Waiting]:
+    """Rows to relay with ids behind one: those of `owner`, and those that another conductor left lying."""
     rows = database.read(
-        "SELECT id, kind, body FROM outbox WHERE owner = ? OR created_at < ? ORDER BY id LIMIT ?",
-        (owner, stale_before, limit),
+        "SELECT id, kind, body FROM outbox WHERE (owner = ? OR created_at < ?) AND id > ? ORDER BY id LIMIT ?",
+        (owner, stale_before, after, limit),
     )
     return [Waiting(str(i), from_json(body) if kind == _BATCH else [(kind, from_json(body))]) for i, kind, body in rows]
 
