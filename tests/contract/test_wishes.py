@@ -298,6 +298,14 @@ def _with_retry(graph: Graph, policy: Retry) -> Graph:
 # --- at most so many runs of a pipeline -------------------------------------------------------------------------------
 
 
+def test_a_run_whose_retry_was_accepted_has_no_end_any_more(folder: Folder) -> None:
+    run_id, command = folder.run(chain("a"))
+    folder.fold(failure(command))
+    assert folder.ledger.run("default", run_id).error is not None
+    view = folder.ledger.wish(retry(run_id))
+    assert (view.status, view.finished_at, view.error) == ("queued", None, None)
+
+
 def limited(max_runs: int, *names: str) -> Graph:
     return chain(*(names or ("a",))).model_copy(update={"max_runs": max_runs})
 

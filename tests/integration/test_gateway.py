@@ -325,6 +325,23 @@ def test_the_stream_of_a_retried_run_goes_on_behind_its_first_end(
     ]
 
 
+def test_a_retry_that_is_sent_again_does_not_revive_a_run_that_failed_once_more(
+    http: httpx.Client, line: Line, source: dict[str, Any]
+) -> None:
+    run_id = submit(http, source)["run_id"]
+    sour = ErrorInfo(code="invalid_data", message="sour")
+
+    def retried(key: str) -> str:
+        return str(http.post(f"/v1/runs/{run_id}/retry", headers={"Idempotency-Key": key}).json()["status"])
+
+    def fail() -> str:
+        line.fail(run_id, "clean", line.start(run_id, "clean"), sour)
+        return str(http.get(f"/v1/runs/{run_id}", params={"wait_s": 20}).json()["status"])
+
+    assert (fail(), retried("a"), fail()) == ("failed", "queued", "failed")
+    assert (retried("a"), retried("b")) == ("failed", "queued")
+
+
 def test_a_run_is_held_and_let_go(http: httpx.Client, line: Line, source: dict[str, Any]) -> None:
     run_id = submit(http, source)["run_id"]
     line.start(run_id, "clean")

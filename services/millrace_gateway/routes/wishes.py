@@ -8,13 +8,14 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import Field
 
-from millrace.contracts.base import Contract
+from millrace.contracts.base import Contract, digest_of
 from millrace.contracts.events import (
     CancelRequested,
     Origin,
     PauseRequested,
     ResumeRequested,
     RetryRequested,
+    event_type,
     make_event,
 )
 from millrace.contracts.views import TERMINAL_STATUSES, DeadLetterView, RerunRun, RunView
@@ -29,6 +30,15 @@ SETTLE_S = 5.0
 """How long an answer waits for the conductor to do what was accepted; it is done anyway."""
 
 
+WishKey = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key", max_length=200, description="The same wish again, with the same key, changes nothing."
+    ),
+]
+"""A retry that is sent again, because its answer was lost, must not revive a run that has failed again meanwhile."""
+
+
 class Reason(Contract):
     """Body of a wish: why, as it stands in the journal."""
 
@@ -36,29 +46,29 @@ class Reason(Contract):
 
 
 @router.post("/runs/{run_id}/cancel", operation_id="cancelRun", responses=problems(404, 409))
-async def cancel(run_id: str, backends: Using, body: Reason | None = None) -> RunView:
+async def cancel(run_id: str, backends: Using, body: Reason | None = None, key: WishKey = "") -> RunView:
     """Ask a run to stop. It ends `cancelled` once its attempts did, unless its end came first."""
-    return await _wish(backends, CancelRequested(run_id=run_id, reason=body.reason if body else ""))
+    return await _wish(backends, CancelRequested(run_id=run_id, reason=body.reason if body else ""), key)
 
 
 @router.post("/runs/{run_id}/pause", operation_id="pauseRun", responses=problems(404, 409))
-async def pause(run_id: str, backends: Using, body: Reason | None = None) -> RunView:
+async def pause(run_id: str, backends: Using, body: Reason | None = None, key: WishKey = "") -> RunView:
     """Start nothing more of a run. What works saves a checkpoint, if it can, and is handed back."""
-    await _wish(backends, PauseRequested(run_id=run_id, reason=body.reason if body else ""))
+    await _wish(backends, PauseRequested(run_id=run_id, reason=body.reason if body else ""), key)
     return await _settled(backends, run_id, lambda view: view.status == "paused")
 
 
 @router.post("/runs/{run_id}/resume", operation_id="resumeRun", responses=problems(404, 409))
-async def resume(run_id: str, backends: Using) -> RunView:
+async def resume(run_id: str, backends: Using, key: WishKey = "") -> RunView:
     """Go on with a paused run."""
-    await _wish(backends, ResumeRequested(run_id=run_id))
+    await _wish(backends, ResumeRequested(run_id=run_id), key)
     return await _settled(backends, run_id, lambda view: view.status != "paused")
 
 
 @router.post("/runs/{run_id}/retry", operation_id="retryRun", responses=problems(404, 409))
-async def retry(run_id: str, backends: Using) -> RunView:
+async def retry(run_id: str, backends: Using, key: WishKey = "") -> RunView:
     """Go on with a run that failed, was rejected or cancelled: stages that succeeded are kept, the others begin again."""
-    return await _wish(backends, RetryRequested(run_id=run_id))
+    return await _wish(backends, RetryRequested(run_id=run_id), key)
 
 
 @router.post("/runs/{run_id}/rerun", status_code=201, operation_id="rerunRun", responses=problems(404, 409, 413))
@@ -90,9 +100,10 @@ async def dead_letters(
     return await backends.call(backends.ledger.dead_letters, backends.settings.tenant, run_id=run_id, limit=limit)
 
 
-async def _wish(backends: Backends, wish: Contract) -> RunView:
-    run_id = str(getattr(wish, "run_id", ""))
-    event = make_event(wish, source=SOURCE, subject=run_id, tenant=backends.settings.tenant)
+async def _wish(backends: Backends, wish: Contract, key: str) -> RunView:
+    run_id, tenant = str(getattr(wish, "run_id", "")), backends.settings.tenant
+    wish_id = f"wish_{digest_of([tenant, run_id, event_type(type(wish)), key])}" if key else ""
+    event = make_event(wish, source=SOURCE, subject=run_id, tenant=tenant, id=wish_id)
     view = await backends.call(backends.ledger.wish, event)
     backends.nudge()
     return view

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType, Manifest
 from millrace.contracts.base import Contract, canonical_json
 from millrace.contracts.flow import LimitView, QueuesView, SetLimit
+from millrace.contracts.ids import new_id
 from millrace.contracts.pipelines import Graph
 from millrace.contracts.provenance import CacheView, ComparisonView, LineageView
 from millrace.contracts.triggers import ApplyPipeline, PipelineView, TriggerView
@@ -78,21 +79,19 @@ def list_runs(*, status: str, pipeline: str, label: tuple[str, str] | None, limi
 
 
 def cancel_run(run_id: str, *, reason: str) -> Call[RunView]:
-    body = json.dumps({"reason": reason}).encode()
-    return Call("POST", f"/v1/runs/{_part(run_id)}/cancel", _model(RunView), headers=JSON, body=body)
+    return _wish(run_id, "cancel", {"reason": reason})
 
 
 def pause_run(run_id: str, *, reason: str) -> Call[RunView]:
-    body = json.dumps({"reason": reason}).encode()
-    return Call("POST", f"/v1/runs/{_part(run_id)}/pause", _model(RunView), headers=JSON, body=body)
+    return _wish(run_id, "pause", {"reason": reason})
 
 
 def resume_run(run_id: str) -> Call[RunView]:
-    return Call("POST", f"/v1/runs/{_part(run_id)}/resume", _model(RunView))
+    return _wish(run_id, "resume")
 
 
 def retry_run(run_id: str) -> Call[RunView]:
-    return Call("POST", f"/v1/runs/{_part(run_id)}/retry", _model(RunView))
+    return _wish(run_id, "retry")
 
 
 def rerun_run(run_id: str, body: RerunRun) -> Call[RunView]:
@@ -247,6 +246,13 @@ def generate(name: str, body: GenerateRequest) -> Call[GenerateResponse]:
 
 def ready() -> Call[ReadyView]:
     return Call("GET", "/readyz", _model(ReadyView))
+
+
+def _wish(run_id: str, what: str, body: Mapping[str, str] | None = None) -> Call[RunView]:
+    """A wish about a run, with a key of its own: a try after one whose answer was lost wishes nothing new."""
+    headers = {"Idempotency-Key": new_id("key"), **(JSON if body is not None else {})}
+    content = None if body is None else json.dumps(body).encode()
+    return Call("POST", f"/v1/runs/{_part(run_id)}/{what}", _model(RunView), headers=headers, body=content)
 
 
 def _model(model: type[C]) -> Callable[[bytes], C]:

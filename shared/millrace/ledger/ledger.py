@@ -256,6 +256,8 @@ def _no_run(run_id: str) -> errors.NotFound:
 def _run_view(row: Sequence[Any], stages: tuple[StageView, ...]) -> RunView:
     run_id, tenant, pipeline, status, priority, labels, params, submitted, started, finished, *rest = row
     stage, error, seq, cache, origin = rest
+    if status == "queued":  # nor has it an end, if a retry was accepted that is still to be folded
+        finished, error = None, None
     return RunView(
         run_id=run_id, tenant=tenant, pipeline=pipeline, status=status, priority=priority, labels=json.loads(labels),
         params=json.loads(params), submitted_at=_time(submitted), started_at=to_time(started),
