@@ -81,13 +81,15 @@ def replay(run_id: str, as_json: bool) -> int:
 def _print_cache(view: CacheView) -> None:
     click.echo(f"{view.stage}: {view.answer} - {view.reason}")
     for look in view.looks:
+        if look.reason:  # it was not looked up, for the reason above
+            continue
         where = look.phase if not look.round else f"{look.phase} of round {look.round}"
         click.echo(f"  {where}: {look.num_hits} from the cache, {look.num_shared} shared, {look.num_misses} computed")
         if look.compared_with and look.differences:
             click.echo(f"  differs from {look.compared_with} in:")
         elif look.compared_with:
             click.echo(f"  the key is that of {look.compared_with}: its answer came later, or what it names is gone")
-        elif look.num_misses and not look.reason:
+        elif look.num_misses:
             click.echo("  no earlier run of this pipeline and stage has left an answer")
         for change in look.differences:
             click.echo(f"    {change.field}: {_short(change.before) or '-'} -> {_short(change.now) or '-'}")

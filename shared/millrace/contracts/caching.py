@@ -31,7 +31,17 @@ def why_never(mode: CacheUse, stage: GraphStage, kind: StageKind | None) -> str:
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """(field, its value before, its value now) of what differs; empty where there was no such field."""
+    """(field, its value before, its value now) of what differs; empty where there was no such field.
+
+    An empty object that got fields, or lost its last, is told by those fields.
+    """
     for field in sorted(before.keys() | now.keys()):
-        if before.get(field) != now.get(field):
-            yield field, before.get(field, ""), now.get(field, "")
+        if before.get(field) == now.get(field):
+            continue
+        if any(one.get(field) == "{}" and _has_below(field, other) for one, other in ((before, now), (now, before))):
+            continue
+        yield field, before.get(field, ""), now.get(field, "")
+
+
+def _has_below(field: str, fields: Mapping[str, str]) -> bool:
+    return any(name.startswith(f"{field}.") for name in fields)
