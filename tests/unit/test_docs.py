@@ -11,10 +11,13 @@ import pytest
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from ruamel.yaml import YAML
 
 from millrace import errors
 from millrace.contracts.stages import installed_kinds
 from millrace.settings import Settings
+from millrace_cleaning.settings import CleanConfig
+from millrace_cleaning.steps.kinds import KINDS as STEPS
 from millrace_deployment.app import App
 from millrace_deployment.measures import Measures
 from millrace_deployment.registry import Registry
@@ -100,3 +103,17 @@ def test_the_changelog_knows_this_version() -> None:
     version = re.search(r'^version = "([^"]+)"', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
     assert version is not None
     assert f"## [{version[1]}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_step_of_a_recipe_is_documented_with_its_extra() -> None:
+    text = section(DOCS / "cleaning.md", "## Steps")
+    for name, kind in STEPS.items():
+        line = next((line for line in text.splitlines() if f"`{name}`" in line), None)
+        assert line is not None, f"docs/cleaning.md has no step {name!r}"
+        assert line.rstrip("| ").endswith(f"`{kind.extra}`") == bool(kind.extra), line
+
+
+def test_the_example_of_a_recipe_is_one() -> None:
+    text = (DOCS / "cleaning.md").read_text()
+    spec = YAML(typ="safe").load(text.split("```yaml", 1)[1].split("```", 1)[0])
+    CleanConfig.model_validate(spec["stages"]["clean"]["with"])
