@@ -128,6 +128,8 @@ def _to_tokens(raw: pa.Array) -> pa.Array:
 
 
 def _to_json(raw: pa.Array) -> pa.Array:
+    if isinstance(raw.type, pa.JsonType):
+        return raw.storage
     return pa.array(
         [
             None if v is None else json.dumps(v, sort_keys=True, separators=(",", ":"), default=str)

@@ -64,7 +64,7 @@ class ReadConfig(StageConfig):
     max_archive_bytes: int = Field(
         default=256 * 2**30, ge=1, description="What one compressed file or archive may give in all, in bytes."
     )
-    max_members: int = Field(default=10_000_000, ge=1, description="An archive of more members is a bad file.")
+    max_members: int = Field(default=1_000_000, ge=1, description="An archive of more members is a bad file.")
     max_pixels: int = Field(
         default=100_000_000,
         ge=1,

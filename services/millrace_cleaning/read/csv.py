@@ -2,142 +2,213 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
-from pathlib import Path
+import csv  # the standard library; this file is named like it inside its package
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
-from millrace import errors
+from millrace_cleaning.read.encoding import spoiled
+from millrace_cleaning.read.lines import read_lines
+from millrace_cleaning.read.records import Block, Record, record_blocks, split
+from millrace_cleaning.read.rejects import BadFile, Rejects
+from millrace_cleaning.read.rows import ROWS_PER_BATCH
 from millrace_cleaning.read_settings import ReadConfig
 
-BLOCK_BYTES = 8 * 2**20
-"""How much is parsed at once; no row may be longer."""
-
 _DELIMITERS = ",;\t|"
-csv.field_size_limit(2**31 - 1)  # Python's own limit of 128 KiB is shorter than many documents
+csv.field_size_limit(2**31 - 1)  # a header has its own limit, of columns
 
 
-def read_csv(local: Path, path: str, *, config: ReadConfig) -> Iterator[pa.RecordBatch]:
-    """Yield batches of string columns. `path` is the file's name in messages.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A file's first record.
+
+    Attributes:
+        names: Of its columns. A nameless column is called by its position.
+        delimiter: Found or given.
+        num_lines, size_bytes: What it takes, with blank lines before it; bytes of UTF-8, without a byte order mark.
+    """
+
+    names: tuple[str, ...]
+    delimiter: str
+    num_lines: int
+    size_bytes: int
+
+
+def read_header(stream: BinaryIO, path: str, *, config: ReadConfig) -> Header:
+    """Read as far as the header goes.
 
     Raises:
-        InvalidData: Empty, ragged (with the line), badly quoted, badly encoded, or with a column name twice.
+        BadFile: Empty, badly quoted or encoded, too many columns, or a column name twice.
     """
-    encoding = "utf-8-sig" if config.encoding.lower().replace("_", "-") in ("utf-8", "utf8") else config.encoding
-    delimiter = config.delimiter or _find_delimiter(local, path, encoding)
-    names, num_lines = _read_header(local, path, encoding=encoding, delimiter=delimiter)
-    _check_quotes(local, path, encoding=encoding, delimiter=delimiter, width=len(names))
+    kept: list[str] = []
+    num_lines = size = 0
+    for line in read_lines(stream, max_bytes=config.max_row_bytes):
+        num_lines, size = line.number, size + line.size_bytes
+        if not line.is_whole or spoiled(line.content):
+            fault = "the bytes are not " + config.encoding if line.is_whole else "the header is too long"
+            raise BadFile(
+                f"{path}, line {num_lines}: {fault}.",
+                reason="encoding" if line.is_whole else "too_long",
+                remedy="Say which encoding it is, such as `encoding: latin-1`, or correct the first line.",
+                field="with.encoding",
+            )
+        text = line.content.decode()
+        if kept or text.strip("\r\n"):
+            kept.append(text)
+            if sum(part.count('"') for part in kept) % 2 == 0 or len(kept) > 100:
+                break
+    if not kept:
+        raise BadFile(f"{path} is empty.", reason="empty", remedy="Give a file with a header line and rows.")
+    tab = path.lower().split(".gz")[0].split(".zst")[0].endswith(".tsv")
+    delimiter = config.delimiter or ("\t" if tab else max(_DELIMITERS, key=kept[0].count))
+    return Header(_names("".join(kept), path, delimiter, config), delimiter, num_lines, size)
+
+
+def read_csv(
+    stream: BinaryIO, path: str, *, header: Header, config: ReadConfig, rejects: Rejects,
+    lines_before: Callable[[], int],
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Yield batches of string columns.
+
+    Args:
+        stream: UTF-8, at the start of a record after the header.
+        lines_before: How many lines of the file stand before it.
+
+    Raises:
+        InvalidData: A row is ragged, badly quoted or encoded, or too long, and that is not allowed; with the line.
+    """
+    line = position = 0
+    for block in record_blocks(stream, delimiter=header.delimiter.encode(), max_bytes=config.max_row_bytes):
+        table = None if block.records is not None or b"\0" in block.content else _parse(block.content, header, config)
+        if table is None:
+            judge = _Judge(path, header, config, rejects, lines_before)
+            good, num_lines, num_rows = judge.judge(block, line=line, position=position)
+            table = _parse(good, header, config)
+            if table is None:
+                raise BadFile(f"{path} is not readable as CSV after line {lines_before() + line}.", reason="not_csv")
+        else:
+            num_lines, num_rows = block.content.count(b"\n"), table.num_rows
+        line, position = line + num_lines, position + num_rows
+        yield from table.combine_chunks().to_batches(max_chunksize=ROWS_PER_BATCH)
+
+
+def _parse(content: bytes, header: Header, config: ReadConfig) -> pa.Table | None:
+    """A block of records as a table of strings; None if one of them is not like the header, or not UTF-8."""
+    if not content.strip():
+        return pa.table({name: pa.array([], pa.string()) for name in header.names})
     try:
-        yield from arrow_csv.open_csv(
-            local,
+        return arrow_csv.read_csv(
+            pa.BufferReader(content),
             read_options=arrow_csv.ReadOptions(
-                use_threads=False, block_size=BLOCK_BYTES, column_names=names, skip_rows=num_lines,
-                encoding="utf8" if encoding == "utf-8-sig" else encoding,
+                use_threads=False, block_size=len(content) + 1, column_names=list(header.names)
             ),
-            parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            parse_options=arrow_csv.ParseOptions(delimiter=header.delimiter, newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=True,
+                column_types=dict.fromkeys(header.names, pa.string()), strings_can_be_null=True,
                 quoted_strings_can_be_null=False, null_values=list(config.null_values),
             ),
         )  # fmt: skip
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        if "Empty CSV file" in str(error):
-            return
-        _find_fault(local, path, encoding=encoding, delimiter=delimiter, width=len(names))
-        raise errors.InvalidData(
-            f"{path} is not readable as CSV: {str(error)[:200]}",
-            remedy=f"Check its quoting, its encoding, and that no row is longer than {BLOCK_BYTES >> 20} MiB.",
-        ) from error
+    except (pa.ArrowException, UnicodeDecodeError):
+        return None
 
 
-def _find_delimiter(local: Path, path: str, encoding: str) -> str:
-    if path.lower().endswith(".tsv"):
-        return "\t"
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Goes through a block record by record, to keep the good and to say what is wrong with the others."""
+
+    path: str
+    header: Header
+    config: ReadConfig
+    rejects: Rejects
+    lines_before: Callable[[], int]
+
+    def judge(self, block: Block, *, line: int, position: int) -> tuple[bytes, int, int]:
+        """Return (good records, how many lines the block has, how many rows, bad ones included)."""
+        records = block.records
+        if records is None:
+            delimiter = self.header.delimiter.encode()
+            records = split(block.content, delimiter=delimiter, max_bytes=self.config.max_row_bytes)
+        good: list[bytes] = []
+        num_lines = num_rows = 0
+        for record in records:
+            if record.fault or record.content.strip(b"\r\n"):
+                content = self._checked(record, line + num_lines + 1, position + num_rows)
+                good += [] if content is None else [content]
+                num_rows += 1
+            num_lines += 1 if record.fault else record.content.count(b"\n")
+        return b"".join(good), num_lines, num_rows
+
+    def _checked(self, record: Record, line: int, position: int) -> bytes | None:
+        is_spoiled = spoiled(record.content) and record.fault == ""
+        if is_spoiled and self.config.on_bad_encoding == "replace":
+            self.rejects.replaced += 1
+            is_spoiled = False
+            content = record.content.decode("utf-8", "replace").encode()
+        else:
+            content = record.content
+        fault = self._fault(record, is_spoiled)
+        if fault is None:
+            return content
+        reason, message, remedy = fault
+        line += self.lines_before()
+        self.rejects.row(
+            self.path, f"{self.path}, line {line}: {message}.", reason=reason, position=position, line=line,
+            remedy=remedy, raw=record.content, size_bytes=record.size_bytes,
+            field="with.encoding" if reason == "encoding" else "",
+        )  # fmt: skip
+        return None
+
+    def _fault(self, record: Record, is_spoiled: bool) -> tuple[str, str, str] | None:
+        width, found = len(self.header.names), record.num_values
+        if record.fault == "too_long":
+            limit = f"a row of {record.size_bytes} bytes is longer than {self.config.max_row_bytes}"
+            return "too_long", limit, "If it is meant, raise `max_row_bytes`; a newline or a quote may be missing."
+        if record.fault == "quote":
+            broken = "a quoted value that starts here is broken"
+            return "quote", broken, "Close the quote, or fetch the file again: it may be truncated."
+        if is_spoiled:
+            remedy = "Say which encoding it is, such as `encoding: latin-1` or `encoding: cp1252`."
+            return "encoding", f"the bytes are not {self.config.encoding}", remedy
+        if b"\0" in record.content:
+            return "binary", "holds NUL bytes", "Remove them; the file may be damaged."
+        if found != width:
+            message = f"expected {width} values as in the header, found {found}"
+            return "ragged", message, "Correct the line; quote values that hold the delimiter."
+        return None
+
+
+def _names(text: str, path: str, delimiter: str, config: ReadConfig) -> tuple[str, ...]:
     try:
-        with local.open(encoding=encoding, newline="") as text:
-            line = text.readline()
-    except UnicodeError:
-        return ","  # the header's reader says where
-    return max(_DELIMITERS, key=line.count)
-
-
-def _read_header(local: Path, path: str, *, encoding: str, delimiter: str) -> tuple[list[str], int]:
-    """Return the column names and how many lines they take. A nameless column is called by its position."""
-    try:
-        with local.open(encoding=encoding, newline="") as text:
-            reader = csv.reader(text, delimiter=delimiter)
-            header = next((row for row in reader if row), None)
-            num_lines = reader.line_num
-    except UnicodeError as error:
-        raise _bad_encoding(local, path, encoding) from error
-    if header is None:
-        raise errors.InvalidData(f"{path} is empty.", remedy="Give a file with a header line and rows.")
-    names = [name.strip() or f"column_{i + 1}" for i, name in enumerate(header)]
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise errors.InvalidData(
-            f"{path}, line 1: the column name {twice!r} stands twice.", remedy="Rename one of them.", field=twice
-        )
-    return names, num_lines
-
-
-def _check_quotes(local: Path, path: str, *, encoding: str, delimiter: str, width: int) -> None:
-    """Arrow reads an open quote to the end of the file without a word, so a truncated file must be noticed here.
-
-    An odd number of quotes is only a suspicion (5" is a value); the slower reader decides.
-    """
-    num_quotes = 0
-    with local.open("rb") as stream:
-        while block := stream.read(2**20):
-            num_quotes += block.count(b'"')
-    if num_quotes % 2:
-        _find_fault(local, path, encoding=encoding, delimiter=delimiter, width=width)
-
-
-def _find_fault(local: Path, path: str, *, encoding: str, delimiter: str, width: int) -> None:
-    """Read again with Python's slower reader, which knows line numbers, and raise what is wrong, if it finds it."""
-    line = 1
-    try:
-        with local.open(encoding=encoding, newline="") as text:
-            reader = csv.reader(text, delimiter=delimiter, strict=True)
-            for row in reader:
-                if row and len(row) != width:
-                    raise errors.InvalidData(
-                        f"{path}, line {line}: expected {width} values as in the header, found {len(row)}.",
-                        remedy="Correct the line; quote values that hold the delimiter.",
-                        line=line,
-                    )
-                line = reader.line_num + 1
-    except UnicodeError as error:
-        raise _bad_encoding(local, path, encoding) from error
+        row = next(csv.reader([text], delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise errors.InvalidData(
-            f"{path}, line {line}: a quoted value that starts here is broken ({error}).",
-            remedy="Close the quote, or fetch the file again: it may be truncated.",
-            line=line,
+        raise BadFile(
+            f"{path}, line 1: the header is broken ({error}).", reason="quote", remedy="Close its quotes."
         ) from error
+    if len(row) > config.max_columns:
+        raise BadFile(
+            f"{path} has {len(row)} columns, more than {config.max_columns}.",
+            reason="columns",
+            remedy="If they are meant, raise `max_columns`.",
+        )
+    names = [name.strip() or f"column_{i + 1}" for i, name in enumerate(row)]
+    check_names(names, path, where=", line 1")
+    return tuple(names)
 
 
-def _bad_encoding(local: Path, path: str, encoding: str) -> errors.InvalidData:
-    name = "utf-8" if encoding == "utf-8-sig" else encoding
-    where = ""
-    if name == "utf-8":  # in other encodings a byte 10 is not always the end of a line
-        with io.BufferedReader(io.FileIO(local)) as stream:
-            line = next((i for i, row in enumerate(stream, start=1) if not _decodes(row)), 0)
-        where = f", line {line}"
-    return errors.InvalidData(
-        f"{path}{where}: the bytes are not {name}.",
-        remedy="Say which encoding it is, such as `encoding: latin-1` or `encoding: cp1252`.",
-        field="with.encoding",
-    )
+def check_names(names: Sequence[str], path: str, *, where: str = "") -> None:
+    """Refuse a column name that stands twice.
 
-
-def _decodes(row: bytes) -> bool:
-    try:
-        row.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    Raises:
+        BadFile: One does.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise BadFile(
+                f"{path}{where}: the column name {name!r} stands twice.", reason="columns", remedy="Rename one of them.",
+                field=name,
+            )  # fmt: skip
+        seen.add(name)

@@ -69,6 +69,7 @@ class Rejects:
         on_bad_row, on_bad_file: The policies.
         sink: Takes quarantined rows, as batches of QUARANTINE.
         first_row: How many of the file's rows stand before the part.
+        offset: How many of the part's rows stand before what is being read; moved by an archive's reader.
         rows, files: How many, by reason.
         replaced: Rows in which bytes were replaced by U+FFFD.
     """
@@ -77,6 +78,7 @@ class Rejects:
     on_bad_file: BadInputPolicy = "fail"
     sink: Callable[[pa.RecordBatch], None] | None = None
     first_row: int = 0
+    offset: int = 0
     rows: Counter[str] = field(default_factory=Counter)
     files: Counter[str] = field(default_factory=Counter)
     replaced: int = 0
@@ -104,7 +106,7 @@ class Rejects:
 
         Args:
             message: The whole sentence, with file and line.
-            position: Among the part's rows, from 0, bad ones included. Reported in ascending order.
+            position: Among the rows after `offset`, from 0, bad ones included. Reported in ascending order.
             line: In the file, from 1, where lines mean something.
             raw: The row's bytes, or the first of them.
             size_bytes: Of the whole row; default: of raw.
@@ -115,6 +117,7 @@ class Rejects:
         if self.on_bad_row == "fail":
             raise errors.InvalidData(message, remedy=_with_way_out(remedy, "row"), field=field, line=line)
         self.rows[reason] += 1
+        position += self.offset
         self._bad.append(position)
         if self.on_bad_row == "quarantine" and self.sink is not None:
             self._keep(
@@ -139,16 +142,28 @@ class Rejects:
                 size_bytes=size_bytes,
             )  # fmt: skip
 
+    def pass_over(self, path: str, message: str, *, reason: str) -> None:
+        """Count a file that is left out by any policy, such as a link in an archive."""
+        self.files[reason] += 1
+        if self.on_bad_file == "quarantine" and self.sink is not None:
+            self._keep(
+                kind="file", path=path, row=None, line=None, reason=reason, message=message, raw=None, size_bytes=None
+            )
+
     def numbers(self, num_rows: int) -> npt.NDArray[np.int64]:
         """Where the next batch's rows stand in their file, from 0: bad rows, which no batch has, are counted too.
 
         To be called once for every batch, in order, before the next one is asked for.
         """
         # The k-th good row stands after as many bad ones as there are with (position - bad ones before it) <= k.
-        taken = np.arange(self._next, self._next + num_rows, dtype=np.int64)
-        gaps = np.asarray(self._bad, dtype=np.int64) - np.arange(len(self._bad))
-        self._next += num_rows
-        return taken + np.searchsorted(gaps, taken, side="right") + self.first_row
+        taken = np.arange(num_rows, dtype=np.int64)
+        gaps = np.asarray(self._bad, dtype=np.int64) - np.arange(len(self._bad)) - self._next
+        before = np.searchsorted(gaps, taken, side="right")
+        found = self._next + taken + before
+        num_passed = int(before[-1]) if num_rows else 0
+        self._next += num_rows + num_passed
+        self._bad = self._bad[num_passed:]
+        return found + self.first_row
 
     def counts(self) -> dict[str, Any]:
         """All counts, JSON-compatible."""

@@ -1,0 +1,128 @@
+"""Reading Parquet: a footer is believed only where the file bears it out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from millrace_cleaning.read.csv import check_names
+from millrace_cleaning.read.rejects import BadFile, Rejects
+from millrace_cleaning.read.rows import BYTES_PER_BATCH, ROWS_PER_BATCH, in_slices
+from millrace_cleaning.read_settings import ReadConfig
+
+_PAGE_BUFFER_BYTES = 2**20  # a column's pages are read as they are needed, not the whole chunk
+_THRIFT_BYTES = 256 * 2**20
+
+
+def read_parquet(
+    file: Path | BinaryIO, path: str, *, size_bytes: int, groups: tuple[int, int] | None, config: ReadConfig,
+    rejects: Rejects,
+) -> Iterator[pa.RecordBatch]:  # fmt: skip
+    """Yield batches of a file, or of its row groups from the first to the one past the last.
+
+    Raises:
+        BadFile: The file is truncated, damaged, or its footer says what cannot be.
+        InvalidData: A row is larger than is allowed.
+    """
+    parquet = open_parquet(file, path, size_bytes=size_bytes, config=config)
+    first, last = groups or (0, parquet.metadata.num_row_groups)
+    position = 0
+    for group in range(first, last):
+        try:
+            for batch in parquet.iter_batches(_rows_at_once(parquet, group), row_groups=[group], use_threads=False):
+                for piece in in_slices(batch):
+                    kept = _without_giants(piece, path, position, config, rejects)
+                    position += piece.num_rows
+                    if kept.num_rows:
+                        yield kept
+        except (pa.ArrowException, OSError, MemoryError) as error:
+            raise _unreadable(path, error) from error
+
+
+def open_parquet(file: Path | BinaryIO, path: str, *, size_bytes: int, config: ReadConfig) -> pq.ParquetFile:
+    """Open a file and check its footer against its size.
+
+    Raises:
+        BadFile: It is not a whole Parquet file, or has too many columns or one twice.
+    """
+    try:
+        parquet = pq.ParquetFile(
+            file, buffer_size=_PAGE_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True,
+            thrift_string_size_limit=_THRIFT_BYTES, thrift_container_size_limit=2**24,
+        )  # fmt: skip
+        names = parquet.schema_arrow.names
+    except (pa.ArrowException, OSError, MemoryError) as error:
+        raise _unreadable(path, error) from error
+    if len(names) > config.max_columns:
+        raise BadFile(
+            f"{path} has {len(names)} columns, more than {config.max_columns}.",
+            reason="columns",
+            remedy="If they are meant, raise `max_columns`.",
+        )
+    check_names(names, path)
+    _check_footer(parquet.metadata, path, size_bytes)
+    return parquet
+
+
+def _check_footer(metadata: pq.FileMetaData, path: str, size_bytes: int) -> None:
+    total = 0
+    for i in range(metadata.num_row_groups):
+        group = metadata.row_group(i)
+        total += group.num_rows
+        for j in range(group.num_columns):
+            chunk = group.column(j)
+            start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+            if start is None or start < 0 or not 0 <= chunk.total_compressed_size <= size_bytes - start:
+                raise _lying(path, f"column {chunk.path_in_schema!r} of row group {i} lies outside of the file")
+            if chunk.total_uncompressed_size < 0 or group.num_rows < 0 or chunk.num_values < 0:
+                raise _lying(path, f"sizes of row group {i} are negative")
+    if total != metadata.num_rows:
+        raise _lying(path, f"it counts {metadata.num_rows} rows, its row groups {total}")
+
+
+def _rows_at_once(parquet: pq.ParquetFile, group: int) -> int:
+    """How many rows a batch may have, by the size that the footer gives: in_slices corrects what it hides."""
+    found = parquet.metadata.row_group(group)
+    row_bytes = max(1, found.total_byte_size // max(found.num_rows, 1))
+    return int(max(1, min(ROWS_PER_BATCH, BYTES_PER_BATCH // row_bytes)))
+
+
+def _without_giants(
+    batch: pa.RecordBatch, path: str, position: int, config: ReadConfig, rejects: Rejects
+) -> pa.RecordBatch:
+    """The batch without rows beyond the limit; looked for only where all rows together are beyond it."""
+    if batch.nbytes <= config.max_row_bytes:
+        return batch
+    keep = []
+    for i in range(batch.num_rows):
+        size = batch.slice(i, 1).nbytes
+        keep.append(size <= config.max_row_bytes)
+        if not keep[-1]:
+            row = rejects.first_row + position + i + 1
+            rejects.row(
+                path, f"{path}, row {row}: a row of {size} bytes is longer than {config.max_row_bytes}.",
+                reason="too_long", position=position + i, remedy="If it is meant, raise `max_row_bytes`.",
+                size_bytes=size,
+            )  # fmt: skip
+    return batch.filter(pa.array(keep, pa.bool_()))
+
+
+def _lying(path: str, what: str) -> BadFile:
+    return BadFile(
+        f"{path} is not a whole Parquet file: its footer is wrong, as {what}.",
+        reason="footer",
+        remedy="Write it again with a current Parquet library.",
+    )
+
+
+def _unreadable(path: str, error: BaseException) -> BadFile:
+    said = str(error).splitlines() or ["out of memory"]
+    return BadFile(
+        f"{path} is not a whole Parquet file: {said[0][:200]}",
+        reason="unreadable",
+        remedy="Write it again; it may be truncated, or another format under this name.",
+    )
