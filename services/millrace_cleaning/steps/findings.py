@@ -54,7 +54,7 @@ class Findings:
 
         Args:
             rows: Positions in the batch, ascending.
-            values: What was measured, one for each of rows.
+            values: What was measured, one for each of rows; NaN where nothing was.
             limit: What the values were held against.
             details: One for each of rows.
         """
@@ -66,7 +66,8 @@ class Findings:
                 [
                     pa.array(rows, pa.int32()), *(_constant(v, num, FINDINGS.field(n).type) for n, v in (
                         ("action", action), ("rule", rule), ("column", column))),
-                    pa.nulls(num, pa.float64()) if values is None else pa.array(np.asarray(values, dtype=np.float64)),
+                    pa.nulls(num, pa.float64()) if values is None
+                    else pa.array(np.asarray(values, dtype=np.float64), from_pandas=True),
                     pa.array(np.full(num, np.nan if limit is None else limit), pa.float64(), from_pandas=True),
                     pa.nulls(num, pa.string()) if details is None else pa.array(details, pa.string()),
                 ],
