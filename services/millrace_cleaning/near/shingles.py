@@ -46,6 +46,9 @@ class ShingleSets:
     values: UInt32s
     offsets: Ints
 
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
     def __iter__(self) -> Iterator[UInt32s]:
         for begin, end in zip(self.offsets[:-1], self.offsets[1:], strict=True):
             yield self.values[begin:end]

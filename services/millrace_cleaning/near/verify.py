@@ -34,7 +34,7 @@ def write_sets(target: Path, texts: Iterable[pa.Array], *, config: NearDedupConf
 
 
 def read_sets(file: Path) -> ShingleSets:
-    """Map what `write_sets` wrote: its pages are read when they are needed, and the system takes them back at will."""
+    """Map what `write_sets` wrote: pages are read when they are needed, and take no memory that another process lacks."""
     with pa.memory_map(str(file)) as source:
         array = pa.ipc.open_file(source).get_batch(0).column(0)
     return ShingleSets(array.values.to_numpy(), array.offsets.to_numpy())
@@ -46,9 +46,11 @@ def similarities(pairs: Pairs, files: Sequence[Path], *, rows: Ints, config: Nea
     Args:
         files: What `write_sets` wrote for each part, in order; a missing one has no candidates.
         rows: The candidate rows, ascending: those whose sets the files hold, one after another.
+
+    Memory: the mapped sets of two parts, and 50 bytes a pair.
     """
-    sets = [read_sets(file) for file in files if file.exists()]
-    bounds = np.cumsum([0, *(len(part.offsets) - 1 for part in sets)])
+    present = [file for file in files if file.exists()]
+    bounds = np.cumsum([0, *(len(read_sets(file)) for file in present)])
     found = np.zeros(len(pairs), dtype=np.float64)
     places = np.searchsorted(rows, pairs)
     parts = np.searchsorted(bounds, places, side="right") - 1
@@ -56,10 +58,10 @@ def similarities(pairs: Pairs, files: Sequence[Path], *, rows: Ints, config: Nea
     changes = np.flatnonzero((np.diff(parts[order], axis=0) != 0).any(axis=1)) + 1
     for group in np.split(order, changes):
         if len(group):
-            one, other = parts[group[0]]
+            one, other = (read_sets(present[part]) for part in parts[group[0]])
             found[group] = _similarities(
-                places[group] - bounds[parts[group]], sets[one].values, sets[one].offsets, sets[other].values,
-                sets[other].offsets, config.threshold,
+                places[group] - bounds[parts[group]], one.values, one.offsets, other.values, other.offsets,
+                config.threshold,
             )  # fmt: skip
     return found
 
