@@ -82,7 +82,7 @@ def _make_all(
 ) -> tuple[list[Candidate], list[Variant]]:
     """Candidates, the source's program first, and the variants that could not be made."""
     names = [SOURCE, *(name for name in config.variants if name != SOURCE)]
-    lineage = card.lineage.model_copy(update={"source_model": model.ref.digest, "run_id": context.run_id})
+    lineage = card.lineage.model_copy(update={"source_model": model.ref.digest})
     card = card.model_copy(update={"lineage": lineage})
     candidates: list[Candidate] = []
     failed: list[Variant] = []

@@ -80,7 +80,7 @@ class Lineage(Contract):
 
     dataset: DigestText | None = None
     source_model: DigestText | None = None
-    run_id: str = ""
+    run_id: str = Field(default="", description="Of models of 0.1. Later ones' bytes do not depend on who made them.")
     seed: int = 0
     code_version: str = ""
 
