@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from stdnum import iban, luhn
 
-from millrace_cleaning.steps.pii.prefilter import DIGITS
+from millrace_cleaning.steps.pii.prefilter import TEN
 from millrace_cleaning.steps.pii.settings import PiiConfig
-from millrace_cleaning.steps.pii.shapes import END, START, Group, Shape, Span, digits_of
+from millrace_cleaning.steps.pii.shapes import END, IBAN_HEAD, START, Group, Shape, Span, digits_of, is_near
 
 _ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
     (400000, 499999, (13, 16, 19)),  # Visa
@@ -36,6 +36,8 @@ _IBAN_LENGTHS = {
 def _card(text: str, span: Span, config: PiiConfig) -> Span | None:
     del config
     number = digits_of(text[slice(*span)])
+    if is_near(text, span[0], IBAN_HEAD):
+        return None
     head = int(number[:6])
     is_issued = any(low <= head <= high and len(number) in sizes for low, high, sizes in _ISSUERS)
     return span if is_issued and luhn.is_valid(number) else None
@@ -57,7 +59,7 @@ def _iban(text: str, span: Span, config: PiiConfig) -> Span | None:
 
 
 CARDS = Group(
-    DIGITS,
+    TEN,
     START + r"(?=[0-9]{4})",
     (
         Shape(
@@ -68,7 +70,7 @@ CARDS = Group(
     ),
 )
 IBANS = Group(
-    DIGITS,
+    TEN,
     r"(?<![A-Za-z0-9])(?=[A-Za-z]{2}[0-9]{2})",
     (Shape("iban", r"[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}", _iban),),
 )

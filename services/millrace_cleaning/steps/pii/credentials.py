@@ -8,7 +8,7 @@ import json
 
 from stdnum import bitcoin
 
-from millrace_cleaning.steps.pii.prefilter import DIGITS, KEY, TOKEN
+from millrace_cleaning.steps.pii.prefilter import KEY, TOKEN
 from millrace_cleaning.steps.pii.settings import PiiConfig
 from millrace_cleaning.steps.pii.shapes import Group, Shape, Span, always
 
@@ -82,7 +82,7 @@ PRIVATE_KEYS = Group(
     ),
 )
 COINS = Group(
-    TOKEN | DIGITS,
+    TOKEN,
     r"(?<![A-Za-z0-9])(?=[13b0])",
     (
         Shape(

@@ -15,9 +15,9 @@ from stdnum.in_ import aadhaar
 from stdnum.it import codicefiscale
 from stdnum.nl import bsn
 from stdnum.pl import pesel
-from stdnum.us import itin, ssn
+from stdnum.us import ssn
 
-from millrace_cleaning.steps.pii.prefilter import DIGITS
+from millrace_cleaning.steps.pii.prefilter import EIGHT, SIX
 from millrace_cleaning.steps.pii.settings import PiiConfig, PiiKind
 from millrace_cleaning.steps.pii.shapes import END, START, Confirm, Group, Shape, Span, is_near
 
@@ -63,6 +63,12 @@ def _is_nino(number: str) -> bool:
     return is_issued and prefix not in ("BG", "GB", "NK", "KN", "TN", "NT", "ZZ")
 
 
+def _is_itin(number: str) -> bool:
+    """Whether the group is one that the IRS gives out (since 2013 also 50 to 65, which python-stdnum does not know)."""
+    group = int(number[3:5])
+    return 50 <= group <= 65 or 70 <= group <= 88 or 90 <= group <= 92 or group >= 94
+
+
 def _is_nir(number: str) -> bool:
     month = int(number[3:5])
     return (1 <= month <= 12 or 20 <= month <= 42 or month >= 50) and nir.is_valid(number)
@@ -73,7 +79,7 @@ def _number(kind: PiiKind, pattern: str, confirm: Confirm) -> Shape:
 
 
 NUMBERS = Group(
-    DIGITS,
+    EIGHT,
     START + r"(?=[0-9])",
     (
         _number(
@@ -84,7 +90,7 @@ NUMBERS = Group(
         _number(
             "us_itin",
             r"9[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{4}",
-            _said(itin.is_valid, _words("itin", "taxpayer"), shown="[0-9]{3}-[0-9]{2}-[0-9]{4}"),
+            _said(_is_itin, _words("itin", "taxpayer"), shown="[0-9]{3}-[0-9]{2}-[0-9]{4}"),
         ),
         _number("uk_nhs", r"[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{4}", _said(nhs.is_valid, _words("nhs", "national health"))),
         _number("de_idnr", r"[1-9][0-9](?:[ /][0-9]{3}){3}|[1-9][0-9]{10}", _checked(idnr.is_valid)),
@@ -116,7 +122,7 @@ NUMBERS = Group(
 )
 
 LETTERED = Group(
-    DIGITS,
+    SIX,
     r"(?<![A-Za-z0-9])(?=[A-Za-z]{2}[ -]?[0-9]|[A-Za-z]{3} ?[A-Za-z]{3} ?[0-9L-V]|[XYZxyz]-?[0-9])",
     (
         _number("uk_nino", r"[A-Za-z]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[A-Da-d]", _checked(_is_nino)),

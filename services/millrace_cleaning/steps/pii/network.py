@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
-from millrace_cleaning.steps.pii.prefilter import AT, DIGITS, HEX, TOKEN
+from millrace_cleaning.steps.pii.prefilter import AT, DOTS, HEX, TOKEN
 from millrace_cleaning.steps.pii.settings import PiiConfig
-from millrace_cleaning.steps.pii.shapes import Group, Shape, Span, always
+from millrace_cleaning.steps.pii.shapes import Group, Shape, Span, always, is_near
 
 _LOCAL = re.compile(r"[\w.+%'&~!#$*=-]{1,64}\Z")
 _FILE_ENDS = frozenset(
@@ -16,9 +16,15 @@ _FILE_ENDS = frozenset(
 )  # fmt: skip
 """What stands after the dot of `icon@2x.png`; ends that are also a country's, such as .rs, are not here."""
 _VERSION = re.compile(
-    r"(?<![a-z])(?:version|versions|ver|release|build|firmware|revision|rev|section|chapter|clause|oid|v)[.: ]{0,3}$",
+    r"(?<![a-z])(?:version|versions|ver|release|build|firmware|revision|rev|section|chapter|clause|oids?|see|v)[.: ]{0,3}$",
     re.IGNORECASE,
 )
+_HOST = re.compile(
+    r"(?<![a-z])(?:ip|ipv4|address|host|server|dns|client|from|ping|resolver|nameserver|gateway)(?![a-z])",
+    re.IGNORECASE,
+)
+_MAX_OF_SECTION = 16
+_LATER_BYTES = re.compile(r"[0-9A-Fa-f]{2}[:-]\s*$")
 
 
 def _email(text: str, span: Span, config: PiiConfig) -> Span | None:
@@ -42,8 +48,9 @@ def _ipv4(text: str, span: Span, config: PiiConfig) -> Span | None:
     start = span[0]
     if _VERSION.search(text, max(0, start - 24), start) or text[max(0, start - 2) : start] in ("==", ">=", "<=", "~="):
         return None
-    is_personal = config.private_addresses or address.is_global
-    return span if is_personal and not address.is_unspecified else None
+    if max(address.packed) < _MAX_OF_SECTION and not is_near(text, start, _HOST):
+        return None  # 5.2.1.1 numbers a section
+    return span if config.private_addresses or (address.is_global and not address.is_multicast) else None
 
 
 def _ipv6(text: str, span: Span, config: PiiConfig) -> Span | None:
@@ -51,13 +58,18 @@ def _ipv6(text: str, span: Span, config: PiiConfig) -> Span | None:
         address = IPv6Address(text[slice(*span)])
     except AddressValueError:
         return None
-    if not any(char.isdigit() for char in text[slice(*span)]):
-        return None  # face::dead names something in a program
-    return span if config.private_addresses or address.is_global else None
+    written = text[slice(*span)]
+    groups = [group for group in written.split(":") if group]
+    is_short = not groups or (len(groups) < 3 and len(groups[0]) < 4)
+    if is_short or written.endswith("::") or max(map(len, groups)) < 3 or not any(char.isdigit() for char in written):
+        return None  # layout[2::2], a network, bytes in hex, face::dead
+    return span if config.private_addresses or (address.is_global and not address.is_multicast) else None
 
 
 def _mac(text: str, span: Span, config: PiiConfig) -> Span | None:
     del config
+    if _LATER_BYTES.search(text, max(0, span[0] - 12), span[0]):
+        return None
     digits = {char for char in text[slice(*span)].lower() if char.isalnum()}
     if digits in ({"0"}, {"f"}) or (text[span[0] + 4] == "." and not digits & set("abcdef")):
         return None  # nobody's; or groups of decimal digits
@@ -76,7 +88,7 @@ CREDENTIALS = Group(
     (Shape("credentials", r"[^\s/?#:@\"'<>]{0,128}:[^\s/?#@\"'<>]{1,128}@[\w.-]{1,253}", always),),
 )
 IPV4 = Group(
-    DIGITS,
+    DOTS,
     r"(?<![A-Za-z0-9_-])(?<![0-9]\.)(?=[0-9])",
     (Shape("ipv4", r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?![A-Za-z0-9_-])(?!\.[A-Za-z0-9])", _ipv4),),
 )

@@ -15,18 +15,18 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import njit
 
-AT, DIGITS, TOKEN, HEX, KEY, LINES, BIRTH = 1, 2, 4, 8, 16, 32, 64
-"""Signs: an @; at least six digits in a cluster, or four with three dots; a token of 15 characters that is no word; colons or
-dots among hex digits; the head of a PEM block; the << of a passport; a word about birth."""
+AT, SIX, EIGHT, TEN, PLUS, DOTS, TOKEN, HEX, KEY, LINES, BIRTH = (1 << i for i in range(11))
+"""Signs: an @; a cluster with so many digits; a + or 00 before them; three dots between them; a token of 15 characters that is no
+word; colons or dots among hex digits; the head of a PEM block; the << of a passport; a word about birth."""
 
-MARGIN = 64
+MARGIN = 48
 """Bytes on either side of a sign that its window has too: for words before a number, and a date after `born`."""
 
 _TOKEN, _DIGIT, _UPPER, _HEX, _GAP, _PART = 1, 2, 4, 8, 16, 32
 _MAX_PEM = 8192
 _MAX_LOCAL, _MAX_DOMAIN = 320, 256
 _MAX_IP = 48
-_AT_BYTE, _COLON, _DOT, _LESS, _HYPHEN, _BIG_B = b"@:.<-B"
+_AT_BYTE, _COLON, _DOT, _LESS, _HYPHEN, _BIG_B, _PLUS_BYTE, _ZERO = b"@:.<-B+0"
 
 Windows = npt.NDArray[np.int64]
 """Rows of (row, begin, end, signs); begin and end are positions in the data, in order and never overlapping."""
@@ -47,9 +47,7 @@ def buffers_of(array: pa.Array) -> tuple[Bytes, npt.NDArray[Any]]:
     _, offsets, data = array.buffers()
     if offsets is None or not len(array):
         return np.empty(0, dtype=np.uint8), np.zeros(len(array) + 1, dtype=width)
-    ends: npt.NDArray[Any] = np.frombuffer(offsets, dtype=width)[
-        array.offset : array.offset + len(array) + 1
-    ]
+    ends: npt.NDArray[Any] = np.frombuffer(offsets, dtype=width)[array.offset : array.offset + len(array) + 1]
     return np.frombuffer(data or b"", dtype=np.uint8), ends
 
 
@@ -89,7 +87,13 @@ def _scan(data: Bytes, offsets: npt.NDArray[Any], classes: Bytes, birth_words: n
     num = 0
     for row in range(len(offsets) - 1):
         first, last = np.int64(offsets[row]), np.int64(offsets[row + 1])
-        cluster, digits, dots, end = first, 0, 0, first - 9  # tokens with digits side by side, and where the last ended
+        cluster, digits, dots, plus, end = (
+            first,
+            0,
+            0,
+            0,
+            first - 9,
+        )  # tokens with digits side by side; where the last ended
         low, high = first, first  # the address around the last @
         judged = first  # hex digits up to here were looked at with an earlier colon
         i = first
@@ -105,15 +109,17 @@ def _scan(data: Bytes, offsets: npt.NDArray[Any], classes: Bytes, birth_words: n
                 sign = _sign_of_token(data, begin, i - begin, num_digits, num_upper, birth_words)
                 if num_digits:
                     if not _is_joined(data, end, begin, first, classes):
-                        cluster, digits, dots = begin, 0, 0
+                        cluster, digits, dots, plus = begin, 0, 0, 0
                     elif begin - end == 1 and data[end] == _DOT:
                         dots += 1
                     digits += num_digits
+                    plus |= PLUS * _is_plus(data, begin, first)
                     end = i
                     if digits >= 6 or dots >= 3:
-                        out, num = _add(out, num, data, row, cluster - MARGIN, i + MARGIN, first, last, DIGITS)
+                        much = SIX | EIGHT * (digits >= 8) | TEN * (digits >= 10) | DOTS * (dots >= 3)
+                        out, num = _add(out, num, data, row, cluster - MARGIN, i + MARGIN, first, last, much | plus)
                 if sign:
-                    after = _MAX_PEM if sign & KEY else 2 * MARGIN if sign & BIRTH else MARGIN
+                    after = _MAX_PEM if sign & KEY else 3 * MARGIN if sign & BIRTH else MARGIN
                     out, num = _add(out, num, data, row, begin - MARGIN, i + after, first, last, sign)
                 continue
             if byte == _AT_BYTE:
@@ -133,7 +139,7 @@ def _scan(data: Bytes, offsets: npt.NDArray[Any], classes: Bytes, birth_words: n
             elif (
                 byte == _LESS and i > first and i + 1 < last and data[i + 1] == _LESS and classes[data[i - 1]] & _TOKEN
             ):
-                out, num = _add(out, num, data, row, i - 2 * MARGIN, i + 3 * MARGIN, first, last, LINES)
+                out, num = _add(out, num, data, row, i - 3 * MARGIN, i + 4 * MARGIN, first, last, LINES)
             i += 1
     return out[:num]
 
@@ -160,6 +166,16 @@ def _is_joined(data: Bytes, end: int, begin: int, first: int, classes: Bytes) ->
         if not classes[data[k]] & _GAP:
             return False
     return True
+
+
+@_compiled
+def _is_plus(data: Bytes, begin: int, first: int) -> bool:
+    """Whether a token with digits begins as international numbers do."""
+    if begin > first and data[begin - 1] == _PLUS_BYTE:
+        return True
+    if begin > first + 1 and data[begin - 2] == _PLUS_BYTE:
+        return True
+    return begin + 1 < len(data) and data[begin] == _ZERO and data[begin + 1] == _ZERO
 
 
 @_compiled

@@ -18,6 +18,9 @@ START = r"(?<![A-Za-z0-9+])(?<![0-9][.\-/])"
 
 END = r"(?![A-Za-z0-9])(?![.\-/][0-9])"
 
+IBAN_HEAD = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}[0-9]{2}[ -](?:[A-Za-z0-9]{4}[ -]){0,6}$")
+"""What comes after it is the rest of an account's number, right or wrong."""
+
 CONTEXT_CHARS = 48
 """How far before a number the word that says what it is may stand."""
 
