@@ -200,10 +200,15 @@ def test_clusters_are_the_connected_components_of_similar_pairs(edges: list[tupl
 
 
 @settings(deadline=None)
-@given(one=st.sets(st.integers(0, 40)), other=st.sets(st.integers(0, 40)), threshold=st.sampled_from([0.5, 0.8, 1.0]))
-def test_jaccard_stops_early_only_below_the_threshold(one: set[int], other: set[int], threshold: float) -> None:
-    first, second = (np.array(sorted(values), dtype=np.uint32) for values in (one, other))
-    expected = len(one & other) / len(one | other) if one | other else 0.0
+@given(
+    sizes=st.tuples(*[st.integers(0, 300)] * 3), threshold=st.sampled_from([0.5, 0.8, 1.0]), seed=st.integers(0, 2**32)
+)
+def test_jaccard_stops_early_only_below_the_threshold(sizes: tuple[int, int, int], threshold: float, seed: int) -> None:
+    """Sets of `shared` common values, and of values that the one or the other has alone."""
+    shared, lone, other = sizes
+    drawn = np.random.default_rng(seed).choice(2**16, size=sum(sizes), replace=False).astype(np.uint32)
+    first, second = np.sort(drawn[: shared + lone]), np.sort(np.delete(drawn, np.s_[shared : shared + lone]))
+    expected = shared / (shared + lone + other) if sum(sizes) else 0.0
     assert jaccard(first, second, threshold) == (expected if expected >= threshold else 0)
 
 

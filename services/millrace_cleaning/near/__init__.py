@@ -2,8 +2,8 @@
 
 Work and merge take turns, and what passes between them is small:
 
-1. of each part, `minhash.signatures`: band keys of every row (a hundred and sixty bytes a row, whatever the text's length);
-2. over all parts, `lsh.candidates`: pairs of rows that share a band's key;
+1. of each part, `minhash.signatures`: band keys of every row, 168 bytes whatever the text's length;
+2. over all parts, `lsh.candidates`: pairs of rows that share a band's key, and `lsh.candidate_rows`;
 3. of each part, `verify.write_sets`: the shingles of those rows alone;
 4. over all parts, `verify.similarities` of the pairs, and `clusters.clusters` of those that are similar enough.
 

@@ -2,8 +2,8 @@
 
 Each of about 170 lanes orders the shingles by its own multiply-add hash (Dietzfelbinger et al. 1997) and keeps the least.
 Two texts agree in a lane with the probability of their Jaccard similarity (Broder 1997). One-permutation hashing would save
-most of the multiplications, but they take less time than reading the words does, since they are vectorised, and need no
-rule for the empty bins of short texts.
+most of the multiplications; but these are vectorised and take less time than reading the words does, and they need no rule
+for the empty bins of short texts.
 """
 
 from __future__ import annotations
