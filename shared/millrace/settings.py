@@ -36,6 +36,11 @@ class Settings(BaseSettings):
     store_access_key: str = Field(default="", description="S3 access key.")
     store_secret_key: SecretStr = Field(default=SecretStr(""), description="S3 secret key.")
     store_region: str = Field(default="us-east-1", description="S3 region; sent always, so that no lookup is made.")
+    pii_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Key of the reversible tokens that the step `pii` makes, at least 32 characters; cleaning workers alone "
+        "need it.",
+    )
     gateway_host: str = Field(
         default="127.0.0.1", description="Address the gateway binds; loopback unless said otherwise."
     )

@@ -49,7 +49,7 @@ def test_a_wrong_argument_or_variable_is_told_in_one_line(
 def test_a_child_has_the_workers_settings_whatever_its_environment_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(home=tmp_path, store_secret_key=SecretStr("hush"), slots=3)
+    settings = Settings(home=tmp_path, store_secret_key=SecretStr("hush"), pii_key=SecretStr("hush too"), slots=3)
     values = json.loads(json.dumps(settings_values(settings)))
     monkeypatch.setenv("MILLRACE_SLOTS", "7")
     assert settings_of(values) == settings

@@ -41,6 +41,8 @@ from millrace.store.connect import open_store
 WARM_ATTEMPT_S = 1.0
 """After a longer attempt the child ends: it had time to change much in its process, and a fork is 1% of its cost."""
 
+_SECRETS = ("store_secret_key", "pii_key")
+
 
 def main(channel_fd: int) -> None:
     """Receive a request, execute it, answer with one outcome; again, for as long as the worker and this process permit.
@@ -107,13 +109,12 @@ def warm_up() -> None:
 def settings_values(settings: Settings) -> dict[str, Any]:
     """Settings as JSON, secrets included, for a request: it travels over a private socket alone."""
     values = settings.model_dump(mode="json")
-    values["store_secret_key"] = settings.store_secret_key.get_secret_value()
-    return values
+    return values | {name: getattr(settings, name).get_secret_value() for name in _SECRETS}
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
     """The worker's settings again, as it validated them: this process's environment has no say, and costs 2 ms to read."""
-    typed = {"home": Path(values["home"]), "store_secret_key": SecretStr(values["store_secret_key"])}
+    typed = {"home": Path(values["home"]), **{name: SecretStr(values[name]) for name in _SECRETS}}
     return Settings.model_construct(**{**values, **typed})
 
 
@@ -177,6 +178,7 @@ def _execute(
         outputs=command.outputs,
         stop=stop,
         earlier=ArtifactRef.received(checkpoint) if checkpoint else None,
+        secrets={} if command.kind == FUNCTION_KIND else {"pii_key": warm.settings.pii_key},
     )
     os.chdir(context.workdir)  # what stage code writes to relative paths goes away with the attempt
     with closing(cache):

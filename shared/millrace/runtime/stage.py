@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
 import structlog
+from pydantic import SecretStr
 
 from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef, ArtifactType, FileEntry, Manifest
@@ -112,6 +113,7 @@ class Context:
         head: Where checkpoints are named.
         stop: Set when the attempt is asked to stop.
         earlier: The checkpoint that an earlier attempt of the task left.
+        secrets: Of the worker's settings, those that stages need, by name. A function of the user's gets none.
     """
 
     store: Store
@@ -130,6 +132,7 @@ class Context:
     outputs: Mapping[str, ArtifactType] = field(default_factory=dict)
     stop: StopSign = field(default_factory=threading.Event)
     earlier: ArtifactRef | None = None
+    secrets: Mapping[str, SecretStr] = field(default_factory=dict)
 
     def progress(self, done: float, total: float, *, unit: str = "", **values: float | str) -> None:
         """Report progress: how much of how many units is done, and values to show, such as `loss=0.31`.
@@ -216,6 +219,7 @@ def local_context(
     stage: str = "stage",
     fence: int = 1,
     stop: StopSign | None = None,
+    secrets: Mapping[str, SecretStr] | None = None,
 ) -> Iterator[Context]:
     """A context without a worker: for tests of a stage's code, and for notebooks.
 
@@ -226,6 +230,7 @@ def local_context(
         stage: Its name.
         fence: The attempt's number. A second attempt resumes from what the first one of this stage left in the store.
         stop: What asks the attempt to stop.
+        secrets: What a worker's settings would give.
     """
     root.mkdir(parents=True, exist_ok=True)
     attempt_id = f"run_local.{stage}.plan.0.{fence}"
@@ -236,6 +241,7 @@ def local_context(
             store=store, workdir=Path(workdir), cache=cache, run_id="run_local", stage=stage, attempt_id=attempt_id,
             fence=fence, seed=seed, device="cpu", num_threads=os.cpu_count() or 1, log=structlog.get_logger(),
             sink=_ignore, head=head, stop=stop or threading.Event(), earlier=earlier,
+            secrets=secrets or {},
         )  # fmt: skip
 
 
