@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 from pydantic import Field
 
 from millrace import errors
 from millrace.contracts.schema import ColumnType, Role
 from millrace.contracts.stages import StageConfig
+
+
+class Distribution(Protocol):
+    """What is known of all numbers of a column before the first row is changed. Quantiles of nothing are NaN."""
+
+    @property
+    def count(self) -> int: ...
+    def quantile(self, share: float) -> float: ...
+    def mean(self) -> float: ...
+    def standard_deviation(self) -> float: ...
+    def median_deviation(self) -> float: ...
 
 
 class StepConfig(StageConfig):
@@ -59,6 +70,10 @@ class StepConfig(StageConfig):
                 field="column",
             )
         return self.model_copy(update={"column": name})
+
+    def informed(self, numbers: Mapping[str, Distribution]) -> Self:  # noqa: ARG002  # for those whom it helps
+        """This step, resolved, with what depends on all rows filled in: numbers of the source's columns, as they came."""
+        return self
 
     def added_columns(self) -> tuple[tuple[str, ColumnType, Role], ...]:
         """Columns that the resolved step appends: name, type and role."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -10,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from millrace import errors
 from millrace.contracts.schema import ColumnType, Role
 from millrace.contracts.stages import StageConfig
-from millrace_cleaning.steps.settings import StepConfig
+from millrace_cleaning.steps.settings import Distribution, StepConfig
 from millrace_cleaning.steps.table.units import UNIT_NAMES
 
 OnBroken = Literal["remove", "flag", "nullify", "fail"]
@@ -33,6 +35,15 @@ class Constraints(StageConfig):
     min_length: int | None = Field(default=None, ge=0, description="Of a text, in characters.")
     max_length: int | None = Field(default=None, ge=0, description="Of a text, in characters.")
     on_broken: OnBroken | None = Field(default=None, description="Default: the step's.")
+
+    @field_validator("regex")
+    @classmethod
+    def _is_a_regex(cls, value: str | None) -> str | None:
+        try:
+            re.compile(value or "")
+        except re.error as error:
+            raise ValueError(f"{value[:80] if value else ''!r} is no regular expression: {error}") from None
+        return value
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -87,9 +98,75 @@ class CheckTable(StepConfig):
             raise ValueError("give constraints in columns, or comparisons in rows")
         return self
 
+    def resolved(self, columns: Mapping[str, tuple[ColumnType, Role]]) -> Self:
+        for name, constraints in self.columns.items():
+            _check_name(name, columns, field=f"columns.{name}")
+            _check_bounds(name, columns[name][0], constraints)
+        for text, comparison in zip(self.rows, self.comparisons(), strict=True):
+            for name in (comparison.left, comparison.right):
+                _check_name(name, columns, field="rows")
+            sorts = [_SORTS.get(columns[name][0], "") for name in (comparison.left, comparison.right)]
+            if sorts[0] != sorts[1] or not sorts[0]:
+                raise errors.InvalidData(
+                    f"{text!r} compares {columns[comparison.left][0]} with {columns[comparison.right][0]}.",
+                    remedy="Compare two numbers, two timestamps or two texts.",
+                    field="rows",
+                )
+        return self
+
     def comparisons(self) -> tuple[Comparison, ...]:
         found = [match.groups() for match in map(_COMPARISON.match, self.rows) if match]
         return tuple(Comparison(left=a.strip("`"), operator=op, right=b.strip("`")) for a, op, b in found)
+
+
+_SORTS: Mapping[ColumnType, str] = {
+    "number": "number", "integer": "number", "timestamp": "timestamp", "text": "text", "category": "text",
+    "json": "text", "boolean": "boolean",
+}  # fmt: skip
+
+
+def _check_name(name: str, columns: Mapping[str, tuple[ColumnType, Role]], *, field: str) -> None:
+    if name not in columns:
+        raise errors.InvalidData(f"The data has no column {name!r}; {errors.nearest(name, columns)}", field=field)
+
+
+def _check_bounds(name: str, type_: ColumnType, constraints: Constraints) -> None:
+    """Refuse rules that say nothing of a column's type."""
+    sort = _SORTS.get(type_, "")
+    for rule in constraints.model_fields_set - {"not_null", "on_broken"}:
+        asked = getattr(constraints, rule)
+        bounds = asked if isinstance(asked, tuple) else (asked,)
+        if asked is None:
+            continue
+        if rule in ("regex", "min_length", "max_length"):
+            fits = sort == "text"
+        elif rule in ("isin", "notin"):
+            fits = sort != "timestamp" and all(_is_of(sort, type_, bound) for bound in bounds)
+        else:
+            fits = sort != "boolean" and all(_is_of(sort, "number", bound) for bound in bounds)
+        if not fits:
+            raise errors.InvalidData(
+                f"The rule {rule}: {asked!r} cannot hold for column {name!r}, which is of type {type_}.",
+                remedy=f"Give bounds of its type, or say `columns: {{{name}: {{type: ...}}}}` of the stage.",
+                field=f"columns.{name}.{rule}",
+            )
+
+
+def _is_of(sort: str, type_: ColumnType, bound: object) -> bool:
+    """Whether a bound can be compared with values of a sort. An integer column has no values such as 1.5."""
+    if sort == "number":
+        return isinstance(bound, int if type_ == "integer" else (int, float)) and not isinstance(bound, bool)
+    if sort == "timestamp":
+        return isinstance(bound, str) and _is_moment(bound)
+    return isinstance(bound, bool) if sort == "boolean" else sort == "text" and isinstance(bound, str)
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Fence(StageConfig):
@@ -117,7 +194,10 @@ class Outliers(StepConfig):
     is_changing = True
 
     step: Literal["outliers"] = "outliers"
-    columns: tuple[str, ...] = Field(default=(), description="Default: all features that are numbers or integers.")
+    columns: tuple[str, ...] = Field(
+        default=(),
+        description="Default: those in `fences`, else all features that are numbers. One that a step appended needs a fence.",
+    )
     method: Literal["iqr", "mad", "z"] = Field(
         default="iqr",
         description="iqr: k interquartile ranges outside the quartiles; mad: modified z-score above k; z: k standard "
@@ -129,9 +209,44 @@ class Outliers(StepConfig):
     )
     action: Literal["flag", "remove", "clip", "nullify"] = "flag"
 
-    @property
-    def width(self) -> float:
-        return self.k if self.k is not None else {"iqr": 3.0, "mad": 3.5, "z": 4.0}[self.method]
+    def resolved(self, columns: Mapping[str, tuple[ColumnType, Role]]) -> Self:
+        found = [name for name, (type_, role) in columns.items() if _is_numeric(type_) and role == "feature"]
+        asked = self.columns or (() if self.fences else found)
+        names = tuple(dict.fromkeys([*asked, *self.fences]))
+        for name in names:
+            _check_name(name, columns, field="columns")
+            if not _is_numeric(columns[name][0]):
+                raise errors.InvalidData(
+                    f"Column {name!r} is of type {columns[name][0]}; outliers are found among numbers.", field="columns"
+                )
+        return self.model_copy(update={"columns": names})
+
+    def informed(self, numbers: Mapping[str, Distribution]) -> Self:
+        """Find the fences that were not given. A column without numbers, or without spread, has none."""
+        fences = dict(self.fences)
+        for name in self.columns:
+            fence = None if name in fences or name not in numbers else self._fence(numbers[name])
+            if fence is not None:
+                fences[name] = fence
+        return self.model_copy(update={"fences": {name: fences[name] for name in self.columns if name in fences}})
+
+    def _fence(self, numbers: Distribution) -> Fence | None:
+        if not numbers.count:
+            return None
+        if self.method == "iqr":
+            low, high = numbers.quantile(0.25), numbers.quantile(0.75)
+            reach = (high - low) * (3.0 if self.k is None else self.k)
+        elif self.method == "mad":
+            low = high = numbers.quantile(0.5)
+            reach = numbers.median_deviation() / 0.6745 * (3.5 if self.k is None else self.k)
+        else:
+            low = high = numbers.mean()
+            reach = numbers.standard_deviation() * (4.0 if self.k is None else self.k)
+        return Fence(low=low - reach, high=high + reach) if reach > 0 else None
+
+
+def _is_numeric(type_: ColumnType) -> bool:
+    return type_ in ("number", "integer")
 
 
 class MapValues(StepConfig):
@@ -166,7 +281,7 @@ class ConvertUnits(StepConfig):
     assume: str = Field(default="", description="Unit of a number without one; default: such a value is unreadable.")
     decimal: Literal["auto", ".", ","] = Field(
         default="auto",
-        description="auto: of two signs the last is the decimal one; a comma alone is, unless three digits follow it.",
+        description="auto: a point wherever the number can be read so (1,234 is a thousand), else a comma (3,5; 0,125).",
     )
     into: str = Field(default="", description="Name of the new column; default: the old one's, then `_` and the unit.")
     unreadable: Literal["flag", "remove"] = Field(

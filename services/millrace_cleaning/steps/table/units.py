@@ -25,8 +25,8 @@ _PLAIN: dict[str, dict[str, float]] = {
         "kilometers": 1e3, "kilometre": 1e3, "kilometres": 1e3, "dm": 0.1, "cm": 0.01, "centimeter": 0.01,
         "centimeters": 0.01, "centimetre": 0.01, "centimetres": 0.01, "mm": 1e-3, "millimeter": 1e-3,
         "millimeters": 1e-3, "millimetre": 1e-3, "millimetres": 1e-3, "µm": 1e-6, "um": 1e-6, "nm": 1e-9,
-        "in": 0.0254, "inch": 0.0254, "inches": 0.0254, '"': 0.0254, "″": 0.0254, "ft": 0.3048, "foot": 0.3048,
-        "feet": 0.3048, "'": 0.3048, "′": 0.3048, "yd": 0.9144, "yard": 0.9144, "yards": 0.9144, "mi": 1609.344,
+        "in": 0.0254, "inch": 0.0254, "inches": 0.0254, '"': 0.0254, "”": 0.0254, "″": 0.0254, "ft": 0.3048, "foot": 0.3048,
+        "feet": 0.3048, "'": 0.3048, "′": 0.3048, "’": 0.3048, "yd": 0.9144, "yard": 0.9144, "yards": 0.9144, "mi": 1609.344,
         "mile": 1609.344, "miles": 1609.344, "nmi": 1852.0,
     },
     "mass": {
@@ -85,6 +85,12 @@ UNITS = _all_units()
 """All units by the way they are written. Case matters (Mg is no mg); `unit_of` also takes another case where it is clear."""
 
 UNIT_NAMES = tuple(UNITS)
+
+NEXT_SMALLER = {
+    "'": "in", "′": "in", "’": "in", "ft": "in", "foot": "in", "feet": "in", "h": "min", "hr": "min", "hours": "min",
+    "min": "s", "lb": "oz", "lbs": "oz", "st": "lb", "stone": "lb", "m": "cm",
+}  # fmt: skip
+"""The unit of a second number that has none: 5'11 is eleven inches more than five feet."""
 
 
 def _by_lower_case() -> dict[str, Unit]:
