@@ -8,6 +8,8 @@ import io
 from pathlib import Path
 from typing import BinaryIO
 
+from charset_normalizer import from_bytes
+
 from millrace_cleaning.read.stream import BUFFER_BYTES, open_bytes
 from millrace_cleaning.read_settings import ReadConfig
 
@@ -106,10 +108,6 @@ def _guess(sample: bytes) -> str:
     lost = sample.decode("utf-8", "replace").count("\ufffd")
     if lost * 10 < sum(byte > 127 for byte in sample) / 4:
         return "utf-8"
-    try:
-        from charset_normalizer import from_bytes
-    except ImportError:
-        return "cp1252"
-    best = from_bytes(sample[: 2**16]).best()
-    found = codecs.lookup(best.encoding).name if best is not None else "cp1252"
-    return "cp1252" if found in ("ascii", "utf-8", "iso8859-1") else found
+    found = [codecs.lookup(match.encoding).name for match in from_bytes(sample[: 2**16])]
+    # Western text fits several code pages alike; the most common of them is meant.
+    return "cp1252" if not found or {"cp1252", "iso8859-1"} & set(found) else found[0]

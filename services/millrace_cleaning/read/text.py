@@ -40,7 +40,8 @@ def read_document(stream: BinaryIO, path: str, *, config: ReadConfig, rejects: R
         size += sum(len(block) for block in iter(lambda: stream.read(BUFFER_BYTES), b""))
         content = content[:HEAD_BYTES]
     try:
-        return _text(content, size, config, rejects).strip() or None
+        text = _text(content, size, config, rejects)
+        return text if text.strip() else None
     except BadRow as fault:
         rejects.row(
             path, f"{path}: {fault}.", reason=fault.reason, position=position, remedy=fault.remedy, raw=content,
