@@ -68,6 +68,7 @@ class Rejects:
     Attributes:
         on_bad_row, on_bad_file: The policies.
         sink: Takes quarantined rows, as batches of QUARANTINE.
+        keeps_raw: Whether a quarantined row keeps its bytes; not where a column is private.
         first_row: How many of the file's rows stand before the part.
         offset: How many of the part's rows stand before what is being read; moved by an archive's reader.
         rows, files: How many, by reason.
@@ -77,6 +78,7 @@ class Rejects:
     on_bad_row: BadInputPolicy = "fail"
     on_bad_file: BadInputPolicy = "fail"
     sink: Callable[[pa.RecordBatch], None] | None = None
+    keeps_raw: bool = True
     first_row: int = 0
     offset: int = 0
     rows: Counter[str] = field(default_factory=Counter)
@@ -89,9 +91,10 @@ class Rejects:
 
     @classmethod
     def of(
-        cls, config: ReadConfig, *, sink: Callable[[pa.RecordBatch], None] | None = None, first_row: int = 0
-    ) -> Rejects:
-        return cls(on_bad_row=config.on_bad_row, on_bad_file=config.on_bad_file, sink=sink, first_row=first_row)
+        cls, config: ReadConfig, *, sink: Callable[[pa.RecordBatch], None] | None = None, first_row: int = 0,
+        keeps_raw: bool = True,
+    ) -> Rejects:  # fmt: skip
+        return cls(config.on_bad_row, config.on_bad_file, sink=sink, keeps_raw=keeps_raw, first_row=first_row)
 
     @property
     def num_rows(self) -> int:
@@ -122,7 +125,7 @@ class Rejects:
         if self.on_bad_row == "quarantine" and self.sink is not None:
             self._keep(
                 kind="row", path=path, row=self.first_row + position + 1, line=line, reason=reason, message=message,
-                raw=raw[:MAX_RAW_BYTES], size_bytes=len(raw) if size_bytes is None else size_bytes,
+                raw=raw[:MAX_RAW_BYTES] if self.keeps_raw else None, size_bytes=len(raw) if size_bytes is None else size_bytes,
             )  # fmt: skip
 
     def file(self, path: str, fault: BadFile, *, size_bytes: int | None = None) -> None:
