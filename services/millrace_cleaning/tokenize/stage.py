@@ -89,9 +89,14 @@ def merge(context: Context, config: TokenizeConfig, inputs: Inputs, results: Res
     tokenizer = load_tokenizer(content)
     size = vocabulary_size(tokenizer)
     meta = TokensMeta(
-        tokenizer=hashlib.sha256(content).hexdigest(), vocabulary_size=size, end_of_text=config.end_of_text,
-        end_of_text_id=end_of_text_id(tokenizer, config.end_of_text), dtype="uint16" if size <= 2**16 else "uint32",
-        dataset=dataset.ref.digest, column=text_column(_meta(dataset), config.column), streams=tuple(streams),
+        tokenizer=hashlib.sha256(content).hexdigest(),
+        vocabulary_size=size,
+        end_of_text=config.end_of_text,
+        end_of_text_id=end_of_text_id(tokenizer, config.end_of_text),
+        dtype="uint16" if size <= 2**16 else "uint32",
+        dataset=dataset.ref.digest,
+        column=text_column(_meta(dataset), config.column),
+        streams=tuple(streams),
     )
     return _outputs(context, meta, files)
 
@@ -110,7 +115,10 @@ def _join(context: Context, split: SplitName, parts: Sequence[Result], files: di
     write_index(index, pairs)
     files |= {stream.name: stream, index.name: index}
     return StreamMeta(
-        split=split, num_tokens=total.tokens, num_documents=total.documents, num_bytes=total.bytes,
+        split=split,
+        num_tokens=total.tokens,
+        num_documents=total.documents,
+        num_bytes=total.bytes,
         num_characters=total.characters,
     )
 
