@@ -70,21 +70,28 @@ class _Look:
         self.counts.setdefault(phase_of(task.key), Counter())[what] += 1
 
 
-def decide(folding: Folding, classes: Iterable[tuple[str, str]], known: Knowledge) -> None:
+def decide(folding: Folding, classes: Iterable[tuple[str, str]], known: Knowledge) -> bool:
     """Look up undecided tasks: each is answered, waits for who computes the same, or becomes pending.
 
     Args:
         folding: The transaction. Its outcome names answers that are to be verified, and merges to be indexed.
         classes: Services and resource classes that have workers.
         known: What was learnt outside of it.
+
+    Returns:
+        Whether there were any.
     """
     folding.write_tasks()
-    for service, resource_class in sorted(classes):
-        found = cache.undecided_tasks(folding.tx, service, resource_class, limit=CHUNK)
+    is_any = False
+    asked = [(c, cache.undecided_tasks(folding.tx, *c, limit=CHUNK)) for c in sorted(classes)]
+    for place, fetch in asked:
+        found = cache.undecided_tasks(folding.tx, *place, limit=CHUNK)() if is_any else fetch()
         if found:
+            is_any = True
             folding.lock(task.key.run_id for task in found)
             folding.outcome.has_more |= len(found) == CHUNK
             _decide(_Look(folding, known), [task for task in found if _is_ready(folding, task, known)])
+    return is_any
 
 
 def code_for(folding: Folding, task: TaskState, known: Knowledge | None) -> str | None:

@@ -36,6 +36,8 @@ from millrace_conductor.windows import Class, Paces, series_of
 
 log = structlog.get_logger()
 
+FindLanes = Callable[[], list[Lane]]
+
 
 def dispatch(
     folding: Folding,
@@ -47,6 +49,7 @@ def dispatch(
     luck: Callable[[], float] = random.random,
     known: Knowledge | None = None,
     paces: Paces | None = None,
+    asked: Mapping[Class, FindLanes] = MappingProxyType({}),
 ) -> None:
     """Turn pending tasks into commands in the outbox: by weight among tenants, by priority and age within one.
 
@@ -59,13 +62,15 @@ def dispatch(
         luck: In [0, 1), anew at each call.
         known: What cache keys are made of; None where no task has one.
         paces: How long attempts take, from which follows how many may be out; None: nobody knows.
+        asked: For lanes of classes, after the last change of a task.
     """
     paces = paces or Paces()
     offered = sorted(c for c in set(classes) if slots.get(c, 0) > 0)
     if not offered:
         return
     folding.write_tasks()
-    waiting = {c: found for c in offered if (found := lanes.find_lanes(folding.tx, *c))}
+    fetches = {c: asked.get(c) or lanes.find_lanes(folding.tx, *c) for c in offered}
+    waiting = {c: found for c, fetch in fetches.items() if (found := fetch())}
     desk = _Desk(folding, indices)
     lanes.lock_names(folding.tx, (f"class {service}.{resource_class}" for service, resource_class in waiting))
     desk.look_at_limits(lane for found in waiting.values() for lane in found)

@@ -15,7 +15,7 @@ from millrace.bus import Bus
 from millrace.bus.connect import connect
 from millrace.contracts.events import Event
 from millrace.contracts.ids import new_id
-from millrace.ledger import pausing, queues, tasks
+from millrace.ledger import lanes, pausing, queues, tasks
 from millrace.ledger.database import Transaction
 from millrace.ledger.ledger import Ledger, open_ledger
 from millrace.ledger.workers import WorkerRow, agreed_code, forget_workers, live_workers, save_workers, slots_of
@@ -308,10 +308,13 @@ class Conductor:
             work(folding)
             known = Knowledge(self._code, self._indices.written, self._verifier)
             offered = {c for c in folding.touched | set(classes) if self._slots.get(c, 0) > 0}
-            decide(folding, offered, known)
+            folding.write_tasks()
+            asked = {c: lanes.find_lanes(tx, *c) for c in offered}  # with what follows in one trip; seldom in vain
+            if decide(folding, offered, known):
+                asked = {}
             dispatch(
                 folding, offered | folding.touched, slots=self._slots, indices=self._indices.written,
-                weights=self.settings.tenant_weights, known=known, paces=self._paces,
+                weights=self.settings.tenant_weights, known=known, paces=self._paces, asked=asked,
             )  # fmt: skip
             folding.write()
             return folding.outcome

@@ -328,7 +328,7 @@ def test_no_decision_reads_all_tasks(decider: Decider) -> None:
         _decided(tx)
         _mark(tx, [like.key._replace(idx=n) for n in range(50)], "running", fence=1)
         explained: Any = Explained(tx)
-        assert lanes.find_lanes(explained, *PLACE) == [lanes.Lane("default", "")]
+        assert lanes.find_lanes(explained, *PLACE)() == [lanes.Lane("default", "")]
         head = lanes.lane_tasks(explained, *PLACE, lanes.Lane("default", ""), now=1.0, limit=5)
         lanes.lane_tasks(explained, *PLACE, lanes.Lane("default", ""), now=1.0, limit=5, behind=head[0])
         lanes.held_places(explained, *PLACE)

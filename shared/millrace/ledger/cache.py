@@ -7,7 +7,7 @@ stage of 100,000 tasks has one row of fields.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from millrace.ledger.database import Database, Row, Transaction
@@ -59,17 +59,17 @@ class Use(NamedTuple):
 # --- what is to be looked up -----------------------------------------------------------------------------------------
 
 
-def undecided_tasks(tx: Transaction, service: str, resource_class: str, *, limit: int) -> list[TaskState]:
-    """Tasks to look up, most urgent first, of runs that are not paused; locked with their runs, unless others hold those."""
+def undecided_tasks(tx: Transaction, service: str, resource_class: str, *, limit: int) -> Callable[[], list[TaskState]]:
+    """Ask for tasks to look up, most urgent first, of runs not paused; locked with their runs, unless others hold those."""
     columns = ", ".join(f"t.{c}" for c in COLUMNS.split(", "))
     lock = f"{tx.lock} OF r, t SKIP LOCKED" if tx.lock else ""
-    rows = tx.rows(
+    rows = tx.ask(
         f"SELECT {columns} FROM tasks t JOIN runs r ON r.run_id = t.run_id WHERE t.status = 'undecided' AND t.service = ?"
         " AND t.resource_class = ? AND r.status <> 'paused'"
         f" ORDER BY t.priority DESC, t.run_id, t.stage, t.round, t.phase, t.idx LIMIT ?{lock}",
         (service, resource_class, limit),
     )
-    return [task_of(row) for row in rows]
+    return lambda: [task_of(row) for row in rows()]
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

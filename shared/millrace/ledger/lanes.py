@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from millrace.ledger.database import Row, Transaction
@@ -63,9 +63,10 @@ def lock_names(tx: Transaction, names: Iterable[str]) -> None:
             tx.write("SELECT pg_advisory_xact_lock(hashtextextended(?, 0))", (name,))
 
 
-def find_lanes(tx: Transaction, service: str, resource_class: str) -> list[Lane]:
-    """Lanes that are not empty. The index is entered once for each of them, however many tasks they have."""
-    return [Lane(str(t), str(k)) for t, k in tx.rows(_SKIP_SCAN, (service, resource_class) * 4)]
+def find_lanes(tx: Transaction, service: str, resource_class: str) -> Callable[[], list[Lane]]:
+    """Ask for the lanes that are not empty. The index is entered once for each, however many tasks they have."""
+    rows = tx.ask(_SKIP_SCAN, (service, resource_class) * 4)
+    return lambda: [Lane(str(t), str(k)) for t, k in rows()]
 
 
 def lane_tasks(
