@@ -42,7 +42,7 @@ class BrokerBus:
         self._publish_timeout_s = publish_timeout_s
         self._pid = os.getpid()
         self._publisher = Publisher(url, lambda: open_connection(heartbeat=False))
-        self._signaller = Publisher(url, lambda: open_connection(heartbeat=False))
+        self._signaller = Publisher(url, lambda: open_connection(heartbeat=False), confirms=False)
 
     def __repr__(self) -> str:
         return f"<Bus: {faults.describe(self._url)}>"

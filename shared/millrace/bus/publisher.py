@@ -23,6 +23,9 @@ _CONFIRM_S = 5.0
 _QUIET_S = 1.0
 """After a failure, how long signals are dropped unsent: connecting to a host that is gone takes seconds each time."""
 
+_LOOK_S = 0.1
+"""How often, while signals go out, it is looked whether their broker has left."""
+
 _BACKOFF_S = (0.1, 0.2, 0.4, 0.8)
 
 
@@ -41,11 +44,13 @@ class Publisher:
     Args:
         url: For error messages.
         open_connection: Makes a connection that is not yet established.
+        confirms: Whether the broker confirms messages; False: `try_publish` alone is used.
     """
 
-    def __init__(self, url: str, open_connection: Callable[[], Connection]) -> None:
+    def __init__(self, url: str, open_connection: Callable[[], Connection], *, confirms: bool = True) -> None:
         self._url = url
         self._open_connection = open_connection
+        self._confirms = confirms
         self._turn = threading.Lock()
         self._queueing = threading.Lock()
         self._queue: list[_Ticket] = []
@@ -113,7 +118,7 @@ class Publisher:
 
     def _ready(self) -> _Session:
         if self._session is None:
-            self._session = _Session(self._open_connection())
+            self._session = _Session(self._open_connection(), confirms=self._confirms)
         return self._session
 
     def _drop(self, *, is_broken: bool = True) -> None:
@@ -125,7 +130,7 @@ class Publisher:
 class _Session:
     """One established connection: its channel, what it has declared, and the confirms it waits for."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, confirms: bool) -> None:
         self._connection = connection
         try:
             links.establish(connection)
@@ -139,7 +144,9 @@ class _Session:
         self._num_published = 0
         self._is_refused = False
         self._returned: set[str] = set()
-        self._confirms = hasattr(self._channel, "confirm_select")  # the embedded transport's commit is its confirm
+        self._looked_at = time.monotonic()
+        self._is_amqp = hasattr(self._channel, "confirm_select")  # the embedded transport's commit is its confirm
+        self._confirms = confirms and self._is_amqp
         self._channel.events["basic_return"].add(self._on_return)
         if self._confirms:
             self._channel.confirm_select()
@@ -164,8 +171,11 @@ class _Session:
 
     def publish_unconfirmed(self, message: Outgoing) -> None:
         self._put([message])
-        while self._unconfirmed and self._drain_ready():
-            pass  # confirms of earlier ones, so that none pile up
+        now = time.monotonic()
+        if self._is_amqp and now - self._looked_at >= _LOOK_S:
+            self._looked_at = now
+            while self._drain_ready():
+                pass  # what the broker says unasked: that it closes
 
     def close(self, *, is_broken: bool) -> None:
         links.close(self._connection, is_broken=is_broken)
@@ -173,13 +183,14 @@ class _Session:
     def _put(self, messages: Sequence[Outgoing]) -> None:
         for message in messages:
             self._declare(message)
-        if not self._confirms:
+        if not self._is_amqp:
             with self._producer.batch(max_size=len(messages) + 1):
                 for message in messages:
                     self._producer.publish(message.body, **wire_options(message))
             return
-        self._unconfirmed.update(range(self._num_published + 1, self._num_published + len(messages) + 1))
-        self._num_published += len(messages)
+        if self._confirms:
+            self._unconfirmed.update(range(self._num_published + 1, self._num_published + len(messages) + 1))
+            self._num_published += len(messages)
         connection = self._channel.connection
         for piece in frames.published(messages, channel=self._channel.channel_id, frame_max=connection.frame_max):
             while len(piece) >= frames.PIECE_BYTES and self._drain_ready():
