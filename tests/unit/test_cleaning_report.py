@@ -8,14 +8,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from made_datasets import column, make_dataset
-from millrace.contracts.schema import DatasetSchema
-from millrace.datasets.reading import Dataset
-from millrace.datasets.samples import sample
+from millrace.contracts.schema import Column, DatasetSchema
+from millrace.datasets.reading import SPLITS, Dataset
 from millrace_cleaning.report.figures import correlations, distributions, examples
 from millrace_cleaning.report.page import render
+from millrace_cleaning.report.sampling import NUM_ROWS, Sampler, read_samples
 
 HOSTILE = "<script>alert(1)</script>"
 COLUMNS = [
@@ -33,13 +34,25 @@ def dataset(tmp_path: Path) -> Dataset:
     return make_dataset(tmp_path / "made", {"train": rows[:30], "test": rows[30:]}, COLUMNS)
 
 
+def sampled(dataset: Dataset) -> pa.Table:
+    files = []
+    for split in SPLITS:
+        if batches := [batch for _, batch in dataset.batches(split=split)]:
+            sampler = Sampler(dataset.schema)
+            assert list(sampler.watch(batches)) == batches
+            files.append(dataset.root / f"{split}.sample")
+            sampler.write(files[-1], split)
+    found = read_samples(files)
+    assert found is not None
+    return found
+
+
 def profile(**more: Any) -> dict[str, Any]:
     return {"rows_in": 50, "rows_out": 40, "splits": {"train": 30, "test": 10}, "columns": {}, "warnings": [], **more}
 
 
 def test_each_column_is_drawn_by_split(dataset: Dataset) -> None:
-    rows = sample(dataset, num_rows=100)
-    assert rows is not None
+    rows = sampled(dataset)
     drawn = {d.column.name: d for d in distributions(dataset.schema, rows)}
     assert list(drawn) == [c.name for c in COLUMNS]
     assert all(sum(bar.shares["train"] for bar in d.bars) == pytest.approx(1) for d in drawn.values())
@@ -50,8 +63,7 @@ def test_each_column_is_drawn_by_split(dataset: Dataset) -> None:
 
 
 def test_correlations_are_pearsons_and_none_of_a_constant(dataset: Dataset) -> None:
-    rows = sample(dataset, num_rows=100)
-    assert rows is not None
+    rows = sampled(dataset)
     found = correlations(dataset.schema, rows)
     assert found is not None
     assert found.names == ("age", "double", "same")
@@ -60,8 +72,7 @@ def test_correlations_are_pearsons_and_none_of_a_constant(dataset: Dataset) -> N
 
 
 def test_examples_are_cut_to_what_fits(dataset: Dataset) -> None:
-    rows = sample(dataset, num_rows=100)
-    assert rows is not None
+    rows = sampled(dataset)
     assert all(len(row["text"]) <= 201 for row in examples(dataset.schema, rows))
 
 
@@ -69,7 +80,7 @@ def test_the_page_runs_nothing_and_fetches_nothing(dataset: Dataset) -> None:
     removed, nulls = {HOSTILE: 3, "duplicate": 7}, {"age": {"nulls": {"train": 4}}}
     steps = [{"step": "length", "rows_in": 50, "removed": 3, "changed": 0, "flagged": 1}]
     told = profile(removed=removed, columns=nulls, steps=steps, warnings=[HOSTILE])
-    page = render(told, dataset.schema, sample(dataset, num_rows=100)).decode()
+    page = render(told, dataset.schema, sampled(dataset)).decode()
     assert "<script" not in page
     assert re.findall(r"https?://|src=|href=|@import|url\(", page) == []
     assert "default-src 'none'" in page
@@ -82,6 +93,23 @@ def test_the_page_runs_nothing_and_fetches_nothing(dataset: Dataset) -> None:
 def test_a_profile_without_rows_has_a_page() -> None:
     page = render(profile(rows_out=0, splits={}), DatasetSchema(columns=tuple(COLUMNS)), None)
     assert b"Data profile" in page
+
+
+def test_a_sample_is_small_whatever_the_rows_are(tmp_path: Path) -> None:
+    rows = [
+        {"n": i, "text": "x" * 100_000, "picture": {"bytes": b"p" * 50_000, "path": "a.png"}, "pixels": [0.5] * 4096}
+        for i in range(30)
+    ]
+    columns = [
+        column("text", "text"), column("picture", "image"),
+        Column(name="pixels", type="vector", shape=(4096,)),
+    ]  # fmt: skip
+    dataset = make_dataset(tmp_path / "made", {"train": rows}, columns, types={"pixels": pa.list_(pa.float32(), 4096)})
+    found = sampled(dataset)
+    assert found.num_rows == 30 <= NUM_ROWS
+    assert found.nbytes < 30 * 2000
+    assert set(found.column("text.size").to_pylist()) == {100_000}
+    assert [d.of for d in distributions(dataset.schema, found)] == ["characters", "bytes", "values"]
 
 
 class Balanced(HTMLParser):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,14 @@ import pyarrow.compute as pc
 from millrace.contracts.schema import Column, DatasetSchema
 from millrace.datasets.drift import Numbers, measured
 from millrace.datasets.reading import SPLITS
+from millrace_cleaning.report.sampling import SIZE
 
 NUM_BINS = 24
 MAX_LABELS = 16
 MAX_CORRELATED = 24
 MAX_EXAMPLES = 8
 MAX_CELL_CHARS = 200
+MAX_NUMBERS_SHOWN = 6
 _CLIP = (0.005, 0.995)
 """Quantiles between which a histogram is drawn: one far value would leave all others in one bar."""
 
@@ -68,15 +70,13 @@ class Correlations:
 
 
 def distributions(schema: DatasetSchema, sample: pa.Table) -> list[Distribution]:
-    """One for each column that has something to draw. The sample has a column `split`."""
+    """One for each column that has something to draw, of a sample as `sampling.read_samples` gives it."""
     found = []
     for column in schema.columns:
-        parts = {str(s): sample.filter(pc.equal(sample.column("split"), s)).column(column.name) for s in SPLITS}
-        parts = {split: array for split, array in parts.items() if len(array)}
-        if column.type in ("category", "boolean"):
-            found.append(_labels(column, parts))
-        else:
-            found.append(_histogram(column, parts))
+        parts = {str(s): sample.filter(pc.equal(sample.column("split"), s)) for s in SPLITS}
+        parts = {split: rows for split, rows in parts.items() if rows.num_rows}
+        draw = _labels if column.type in ("category", "boolean") else _histogram
+        found.append(draw(column, parts))
     return [d for d in found if d.bars]
 
 
@@ -92,7 +92,7 @@ def correlations(schema: DatasetSchema, sample: pa.Table) -> Correlations | None
 
 
 def examples(schema: DatasetSchema, sample: pa.Table) -> list[dict[str, str]]:
-    """A few rows in words, cut to what fits a cell; files and long vectors by their size."""
+    """A few rows in words, cut to what fits a cell."""
     rows = sample.slice(0, MAX_EXAMPLES).to_pylist()
     return [
         {"row": row["row_id"], "split": row["split"], **{c.name: _shown(row[c.name]) for c in schema.columns}}
@@ -100,16 +100,17 @@ def examples(schema: DatasetSchema, sample: pa.Table) -> list[dict[str, str]]:
     ]
 
 
-def _labels(column: Column, parts: dict[str, pa.ChunkedArray]) -> Distribution:
-    counts = {s: Counter(pc.cast(a.drop_null(), pa.string()).to_pylist()) for s, a in parts.items()}
+def _labels(column: Column, parts: Mapping[str, pa.Table]) -> Distribution:
+    values = {s: rows.column(column.name).drop_null() for s, rows in parts.items()}
+    counts = {s: Counter(pc.cast(array, pa.string()).to_pylist()) for s, array in values.items()}
     totals: Counter[str] = sum(counts.values(), Counter())
     ordered = sorted(totals, key=lambda label: (-totals[label], label))
     bars = [Bar(label, {s: c[label] / max(1, c.total()) for s, c in counts.items()}) for label in ordered[:MAX_LABELS]]
     return Distribution(column, "labels", tuple(bars), others=len(ordered) - len(bars))
 
 
-def _histogram(column: Column, parts: dict[str, pa.ChunkedArray]) -> Distribution:
-    numbers = {split: measured(column, array) for split, array in parts.items()}
+def _histogram(column: Column, parts: Mapping[str, pa.Table]) -> Distribution:
+    numbers = {split: _numbers(column, rows) for split, rows in parts.items()}
     everything = np.concatenate([np.empty(0), *numbers.values()])
     of = _MEASURED.get(column.type, "values")
     if not everything.size:
@@ -132,6 +133,13 @@ _MEASURED = {
     "text": "characters", "json": "characters", "tokens": "tokens", "image": "bytes", "audio": "bytes",
     "timestamp": "seconds since 1970",
 }  # fmt: skip
+
+
+def _numbers(column: Column, rows: pa.Table) -> Numbers:
+    """A column's values, or their sizes where they were cut."""
+    if column.name + SIZE in rows.column_names:
+        return np.asarray(rows.column(column.name + SIZE).drop_null().to_numpy(), dtype=np.float64)
+    return measured(column, rows.column(column.name))
 
 
 def _edges(low: float, high: float, *, is_whole: bool) -> Numbers:
@@ -159,9 +167,7 @@ def _pearson(a: Numbers, b: Numbers) -> float:
 def _shown(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, dict) and "bytes" in value:
-        return f"{value.get('path') or 'file'}, {len(value['bytes'] or b''):,} bytes"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"{len(value)} numbers"
+        return ", ".join(map(_shown, value[:MAX_NUMBERS_SHOWN])) + (" …" if len(value) > MAX_NUMBERS_SHOWN else "")
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
     return text if len(text) <= MAX_CELL_CHARS else text[:MAX_CELL_CHARS] + "…"

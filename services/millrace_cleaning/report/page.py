@@ -21,7 +21,7 @@ def render(profile: Mapping[str, Any], schema: DatasetSchema, sample: pa.Table |
 
     Args:
         profile: What `profile.json` holds.
-        sample: Rows to draw and show, with row_id and `split`; None for a data set without rows.
+        sample: Rows to draw and show, as `sampling.read_samples` gives them; None for a data set without rows.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("millrace_cleaning.report", "."), autoescape=True, undefined=jinja2.StrictUndefined,
