@@ -62,15 +62,15 @@ def _read_table(member: Member, path: str, config: ReadConfig, rejects: Rejects)
             num_rows += batch.num_rows
             yield batch
     except BadFile as fault:
-        if _is_of_archive(fault):
+        if _ends_archive(fault, path):
             raise
         rejects.file(path, fault, size_bytes=member.size_bytes)
     rejects.offset += num_rows + rejects.num_rows - before
 
 
-def _is_of_archive(fault: BadFile) -> bool:
-    """Whether the archive itself cannot be read on: a damaged or endless stream has no next member."""
-    return fault.reason in ("bomb", "truncated")
+def _ends_archive(fault: BadFile, path: str) -> bool:
+    """Whether nothing after this fault can be read: a tar is one stream; a zip's members stand apart."""
+    return fault.reason in ("bomb", "truncated") and ".zip/" not in path
 
 
 def _table(member: Member, path: str, config: ReadConfig, rejects: Rejects) -> Iterator[pa.RecordBatch]:
@@ -126,6 +126,13 @@ class _Samples:
                 self._row.setdefault(LABEL, folder)
         except BadRow as fault:
             self._fault = self._fault or (fault, member.name)
+        except BadFile as damage:
+            path = f"{self._path}/{member.name}"
+            if _ends_archive(damage, path):
+                self._end_row()
+                yield from self._flush()
+                raise
+            self._rejects.file(path, damage, size_bytes=member.size_bytes)
 
     def close(self) -> Iterator[pa.RecordBatch]:
         """Yield what is left."""

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from millrace_cleaning.read.jsonl import BadRow, check_row, unique
+from millrace_cleaning.read.jsonl import BadRow, check_row, too_long, unique
 from millrace_cleaning.read.rejects import BadFile, Rejects
 from millrace_cleaning.read.rows import to_batches
 from millrace_cleaning.read.stream import BUFFER_BYTES
@@ -108,6 +108,8 @@ def _elements(
                     f"expected an object, found {type(value).__name__}", reason="not_an_object",
                     remedy='Write each element as {"column": value, ...}.',
                 )  # fmt: skip
+            if size > config.max_row_bytes:
+                raise too_long(size, config)
             check_row(value, may_have_surrogates="\\u" in text)
             yield value, size
         except BadRow as fault:

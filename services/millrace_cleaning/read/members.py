@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -90,7 +89,7 @@ def _zip_members(local: Path, path: str, config: ReadConfig, rejects: Rejects) -
                 with archive.open(info) as inner:
                     stream = bounded(inner, f"{path}/{info.filename}", packed_bytes=packed, config=config)
                     yield Member(info.filename, info.file_size, stream)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, OSError, RuntimeError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error) as error:
         raise _damaged(path, error) from error
 
 

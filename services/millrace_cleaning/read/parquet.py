@@ -35,7 +35,7 @@ def read_parquet(
         try:
             for batch in parquet.iter_batches(_rows_at_once(parquet, group), row_groups=[group], use_threads=False):
                 for piece in in_slices(batch):
-                    kept = _without_giants(piece, path, position, config, rejects)
+                    kept = _checked(piece, path, position, config, rejects)
                     position += piece.num_rows
                     if kept.num_rows:
                         yield kept
@@ -91,24 +91,36 @@ def _rows_at_once(parquet: pq.ParquetFile, group: int) -> int:
     return int(max(1, min(ROWS_PER_BATCH, BYTES_PER_BATCH // row_bytes)))
 
 
-def _without_giants(
-    batch: pa.RecordBatch, path: str, position: int, config: ReadConfig, rejects: Rejects
-) -> pa.RecordBatch:
-    """The batch without rows beyond the limit; looked for only where all rows together are beyond it."""
-    if batch.nbytes <= config.max_row_bytes:
+def _checked(batch: pa.RecordBatch, path: str, position: int, config: ReadConfig, rejects: Rejects) -> pa.RecordBatch:
+    """The batch without rows that are too large, or whose text is none: Arrow takes a file's word for both."""
+    is_small, is_valid = batch.nbytes <= config.max_row_bytes, _is_valid(batch)
+    if is_small and is_valid:
         return batch
     keep = []
     for i in range(batch.num_rows):
-        size = batch.slice(i, 1).nbytes
-        keep.append(size <= config.max_row_bytes)
-        if not keep[-1]:
+        one = batch.slice(i, 1)
+        fault = None
+        if one.nbytes > config.max_row_bytes:
+            limit = f"a row of {one.nbytes} bytes is longer than {config.max_row_bytes}"
+            fault = ("too_long", limit, "If it is meant, raise `max_row_bytes`.")
+        elif not is_valid and not _is_valid(one):
+            fault = ("encoding", "a text is not UTF-8, or a value out of bounds", "Write the file again.")
+        keep.append(fault is None)
+        if fault is not None:
             row = rejects.first_row + position + i + 1
             rejects.row(
-                path, f"{path}, row {row}: a row of {size} bytes is longer than {config.max_row_bytes}.",
-                reason="too_long", position=position + i, remedy="If it is meant, raise `max_row_bytes`.",
-                size_bytes=size,
+                path, f"{path}, row {row}: {fault[1]}.", reason=fault[0], position=position + i, remedy=fault[2],
+                size_bytes=one.nbytes,
             )  # fmt: skip
     return batch.filter(pa.array(keep, pa.bool_()))
+
+
+def _is_valid(batch: pa.RecordBatch) -> bool:
+    try:
+        batch.validate(full=True)
+    except (pa.ArrowException, ValueError):
+        return False
+    return True
 
 
 def _lying(path: str, what: str) -> BadFile:

@@ -184,7 +184,7 @@ def _one_by_one(content: bytes, delimiter: bytes, max_bytes: int, *, is_over: bo
             fault = ""
         size = end - start
         if size > max_bytes:
-            records.append(Record(content[start : start + HEAD_BYTES], size, fault="too_long"))
+            records.append(Record(content[start : min(end, start + HEAD_BYTES)], size, fault="too_long"))
         else:
             records.append(Record(content[start:end], size, num_values, fault))
         start = end

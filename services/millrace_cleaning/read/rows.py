@@ -9,6 +9,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from millrace_cleaning.read.rejects import BadFile
+
 ROWS_PER_BATCH = 8192
 BYTES_PER_BATCH = 32 * 2**20
 """A batch is closed when its rows took more bytes than this in their file."""
@@ -29,15 +31,23 @@ class Media:
 
 
 def to_batches(rows: Iterable[tuple[Mapping[str, Any], int]]) -> Iterator[pa.RecordBatch]:
-    """Yield batches of (row, its size in bytes); columns are the keys seen in a batch, in order of appearance."""
+    """Yield batches of (row, its size in bytes); columns are the keys seen in a batch, in order of appearance.
+
+    Where rows end in a BadFile, those before it are yielded first.
+    """
     pending: list[Mapping[str, Any]] = []
     size = 0
-    for row, size_bytes in rows:
-        pending.append(row)
-        size += size_bytes
-        if len(pending) == ROWS_PER_BATCH or size > BYTES_PER_BATCH:
-            yield to_batch(pending)
-            pending, size = [], 0
+    try:
+        for row, size_bytes in rows:
+            pending.append(row)
+            size += size_bytes
+            if len(pending) == ROWS_PER_BATCH or size > BYTES_PER_BATCH:
+                yield to_batch(pending)
+                pending, size = [], 0
+    except BadFile:
+        if pending:
+            yield to_batch(pending)  # rows before the fault are kept
+        raise
     if pending:
         yield to_batch(pending)
 

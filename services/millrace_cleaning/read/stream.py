@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -22,6 +25,12 @@ _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"GIF87a", "image", "GIF"), (b"GIF89a", "image", "GIF"), (b"fLaC", "audio", "FLAC"), (b"OggS\0", "audio", "Ogg"),
     (b"\x7fELF", "program", "ELF"), (b"%PDF-", "document", "PDF"),
 )  # fmt: skip
+
+
+_FAILURES = (
+    OSError, EOFError, ValueError, RuntimeError, pa.ArrowException, zlib.error, zipfile.BadZipFile, tarfile.TarError,
+)  # fmt: skip
+"""What reading damaged bytes raises, by who unpacks them."""
 
 
 class _Readable(Protocol):
@@ -46,9 +55,9 @@ class _Bounded(io.RawIOBase):
             return 0
         try:
             data = self._inner.read(wanted)
-        except (OSError, EOFError, pa.ArrowException, ValueError) as error:
+        except _FAILURES as error:
             raise BadFile(
-                f"{self._path} breaks off or is damaged: {str(error).splitlines()[0][:160]}",
+                f"{self._path} breaks off or is damaged: {(str(error).splitlines() or [type(error).__name__])[0][:160]}",
                 reason="truncated",
                 remedy="Fetch or write it again.",
             ) from error
