@@ -9,6 +9,7 @@ from pydantic import Field
 from millrace import errors
 from millrace.contracts.base import Contract
 from millrace.contracts.schema import ROW_ID, ColumnType, Role
+from millrace_cleaning.confidence import Inference, warning_of, weigh
 from millrace_cleaning.roles import check_task, decide_role
 from millrace_cleaning.scan import ColumnScan
 from millrace_cleaning.settings import BadValuePolicy, CleanConfig, ColumnConfig, NullPolicy
@@ -38,6 +39,8 @@ class PlannedColumn(Contract):
     on_null: NullPolicy
     on_unparseable: BadValuePolicy
     is_added: bool = Field(default=False, description="Whether a step appends it; the source does not have it.")
+    is_private: bool = Field(default=False, description="Whether its raw values are shown nowhere.")
+    inferred: Inference | None = Field(default=None, description="What the type is based on, where nobody said it.")
 
 
 class CleaningPlan(Contract):
@@ -76,11 +79,22 @@ def make_plan(scans: Mapping[str, ColumnScan], *, config: CleanConfig) -> Cleani
                 f"The target {name!r} is read as a category; if it is a quantity, say `columns: {{{name}: {{type: number}}}}`."
             )
         columns.append(_plan_column(name, types[name], role, scan, config))
+        inferred = columns[-1].inferred
+        doubt = warning_of(name, types[name], inferred) if inferred is not None and role != "ignore" else ""
+        warnings += [doubt] if doubt else []
     roles = {c.name: (c.type, c.role) for c in columns}
+    _check_time(types, config)
     check_task(config.task, roles, notes=warnings)
     steps, added = resolve(config.steps, roles)
+    numbers = {name: scan.numbers for name, scan in scans.items() if scan.numbers is not None}
+    steps = tuple(step.informed(numbers) for step in steps)
     columns += [_added_column(name, type_, role, config) for name, (type_, role) in added.items()]
     return CleaningPlan(columns=tuple(columns), steps=steps, warnings=tuple(warnings))
+
+
+def private_columns(config: CleanConfig) -> frozenset[str]:
+    """Columns whose raw values nothing may remember."""
+    return frozenset(step.column for step in config.steps if step.is_private)
 
 
 def _check_names(scans: Mapping[str, ColumnScan], config: CleanConfig) -> None:
@@ -92,6 +106,16 @@ def _check_names(scans: Mapping[str, ColumnScan], config: CleanConfig) -> None:
             raise errors.InvalidData(
                 f"The data has no column {name!r}; {errors.nearest(name, scans)}", field=field, column=name
             )
+
+
+def _check_time(types: Mapping[str, ColumnType], config: CleanConfig) -> None:
+    name = config.split.time
+    if name and types[name] not in ("timestamp", "integer", "number"):
+        raise errors.InvalidData(
+            f"The split's time column {name!r} is of type {types[name]}, which has no order in time.",
+            remedy="Use ISO 8601 timestamps or numbers.",
+            field="with.split.time",
+        )
 
 
 def _asked(config: CleanConfig, name: str) -> ColumnConfig:
@@ -108,6 +132,8 @@ def _decide_type(name: str, scan: ColumnScan, config: CleanConfig) -> ColumnType
         return "vector" if len(asked.shape) == 1 else "image"
     if name == config.split.time and _share(scan, "timestamp"):
         return "timestamp"
+    if name in private_columns(config):
+        return "text"
     found = _infer_type(scan)
     if name in config.target or asked.role == "target":
         return _target_type(found, scan, config.task)
@@ -182,7 +208,16 @@ def _plan_column(name: str, type_: ColumnType, role: Role, scan: ColumnScan, con
         unit=asked.unit,
         on_null=asked.on_null or _null_policy(type_, role, config),
         on_unparseable=asked.on_unparseable or config.on_unparseable,
+        is_private=name in private_columns(config),
+        inferred=weigh(type_, scan) if _is_inferred(name, type_, scan, config) else None,
     )
+
+
+def _is_inferred(name: str, type_: ColumnType, scan: ColumnScan, config: CleanConfig) -> bool:
+    """Whether the type follows from the values alone, and not from what the owner said of the column or the task."""
+    asked = _asked(config, name)
+    is_said = asked.type is not None or asked.vocabulary is not None or asked.shape is not None
+    return not is_said and name not in private_columns(config) and type_ == _infer_type(scan)
 
 
 def _added_column(name: str, type_: ColumnType, role: Role, config: CleanConfig) -> PlannedColumn:

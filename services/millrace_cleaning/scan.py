@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace_cleaning.values import is_boolean, is_integer, is_number, is_timestamp, trimmed
+from millrace_cleaning.sketch import NumberSketch
+from millrace_cleaning.values import finite, is_boolean, is_integer, is_number, is_timestamp, trimmed
 
 MAX_DISTINCT = 1000
 """How many distinct values are remembered; a column with more is no category unless its owner says so."""
@@ -28,6 +29,7 @@ class ColumnScan:
         chars, words: Sums over strings.
         length: Shortest and longest list.
         whole: Whether every list holds integers.
+        numbers: How the numbers are distributed, whatever is written between them; None where no value is remembered.
     """
 
     rows: int = 0
@@ -40,6 +42,7 @@ class ColumnScan:
     words: int = 0
     length: tuple[int, int] | None = None
     whole: bool = True
+    numbers: NumberSketch | None = field(default_factory=NumberSketch)
 
     def add(self, array: pa.Array, *, null_values: Iterable[str]) -> None:
         """Count one batch of the column."""
@@ -57,6 +60,8 @@ class ColumnScan:
                 self._add_lists(array)
             elif kind in ("integer", "boolean", "timestamp"):
                 self._add_values(pc.cast(array, pa.string()))
+            if kind == "integer":
+                self._sketch(array.cast(pa.float64(), safe=False))
         self.nulls = self.rows - sum(self.kinds.values())
 
     def merge(self, other: ColumnScan) -> None:
@@ -74,14 +79,23 @@ class ColumnScan:
             low, high = self.length or other.length
             self.length = (min(low, other.length[0]), max(high, other.length[1]))
         self.whole &= other.whole
+        if self.numbers is None or other.numbers is None:
+            self.numbers = None
+        else:
+            self.numbers.merge(other.numbers)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "numbers": None if self.numbers is None else self.numbers.to_json()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ColumnScan:
         length = value["length"]
-        return cls(**{**value, "length": None if length is None else (length[0], length[1])})
+        numbers = value["numbers"]
+        changed = {
+            "length": None if length is None else (length[0], length[1]),
+            "numbers": None if numbers is None else NumberSketch.from_json(numbers),
+        }
+        return cls(**{**value, **changed})
 
     def _add_strings(self, array: pa.Array, null_values: Iterable[str]) -> None:
         array = trimmed(array, null_values).drop_null()
@@ -89,6 +103,8 @@ class ColumnScan:
         for kind, test in _TESTS.items():
             matches = test(array)
             count = pc.sum(matches).as_py() or 0
+            if count and kind in ("integer", "number"):
+                self._sketch(finite(pc.cast(array.filter(matches), pa.float64())).drop_null())
             self._count(kind, count)
             remaining -= count
         self._count("string", remaining)
@@ -99,6 +115,7 @@ class ColumnScan:
     def _add_numbers(self, array: pa.Array) -> None:
         array = array.filter(pc.is_finite(array))
         self._count("number", len(array))
+        self._sketch(array.cast(pa.float64()))
         self._add_values(pc.cast(array.cast(pa.float64()), pa.string()))  # 3.0 is written 3, as a label should be
 
     def _add_lists(self, array: pa.Array) -> None:
@@ -116,6 +133,10 @@ class ColumnScan:
             zip(values[: MAX_DISTINCT + 1].to_pylist(), numbers[: MAX_DISTINCT + 1].to_pylist(), strict=True)
         )
 
+    def _sketch(self, array: pa.Array) -> None:
+        if self.numbers is not None and len(array):
+            self.numbers.add(array.to_numpy(zero_copy_only=False))
+
     def _remember(self, counts: Iterable[tuple[str, int]]) -> None:
         if not self.has_more:
             for value, count in counts:
@@ -129,17 +150,30 @@ class ColumnScan:
             self.kinds[kind] = self.kinds.get(kind, 0) + count
 
 
-def scan_batches(batches: Iterable[pa.RecordBatch], *, null_values: Iterable[str]) -> tuple[dict[str, ColumnScan], int]:
-    """Return (scan by column in order of appearance, number of rows). A column absent from a batch is null there."""
+def scan_batches(
+    batches: Iterable[pa.RecordBatch], *, null_values: Iterable[str], private: Collection[str] = ()
+) -> tuple[dict[str, ColumnScan], int]:
+    """Return (scan by column in order of appearance, number of rows). A column absent from a batch is null there.
+
+    Args:
+        private: Columns of which no value is remembered.
+    """
     scans: dict[str, ColumnScan] = {}
     num_rows = 0
     for batch in batches:
         for name, array in zip(batch.schema.names, batch.columns, strict=True):
-            scan = scans.setdefault(name, ColumnScan(rows=num_rows, nulls=num_rows))
+            scan = scans.setdefault(name, _fresh(num_rows, is_private=name in private))
             scan.add(array, null_values=null_values)
         num_rows += batch.num_rows
         fill_absent(scans, num_rows=num_rows)
     return scans, num_rows
+
+
+def _fresh(num_rows: int, *, is_private: bool) -> ColumnScan:
+    """A scan of a column that the rows so far did not have."""
+    return ColumnScan(
+        rows=num_rows, nulls=num_rows, has_more=is_private, numbers=None if is_private else NumberSketch()
+    )
 
 
 def fill_absent(scans: Mapping[str, ColumnScan], *, num_rows: int) -> None:
