@@ -93,7 +93,15 @@ NUMBERS = Group(
             _said(_is_itin, _words("itin", "taxpayer"), shown="[0-9]{3}-[0-9]{2}-[0-9]{4}"),
         ),
         _number("uk_nhs", r"[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{4}", _said(nhs.is_valid, _words("nhs", "national health"))),
-        _number("de_idnr", r"[1-9][0-9](?:[ /][0-9]{3}){3}|[1-9][0-9]{10}", _checked(idnr.is_valid)),
+        _number(
+            "de_idnr",
+            r"[1-9][0-9](?:[ /][0-9]{3}){3}|[1-9][0-9]{10}",
+            _said(
+                idnr.is_valid,
+                _words("steuer", "id-?nr", "identifikation", "tax ?id", "tin"),
+                shown="[0-9]{2}([ /])[0-9]{3}\\1[0-9]{3}\\1[0-9]{3}",
+            ),
+        ),
         _number(
             "fr_nir",
             r"[1-478] ?[0-9]{2} ?[0-9]{2} ?(?:[0-9]{2}|2[ABab]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}",
