@@ -70,27 +70,33 @@ def bucket_pairs(keys: UInt64s, next_keys: UInt64s) -> Pairs:
     In no order, and some of a larger bucket twice.
     """
     order, begins, ends = _buckets(keys)
-    large = ends - begins > SMALL_BUCKET
-    if large.any():  # a bucket's places stay its own: only the order within changes
-        places = np.flatnonzero(large)
-        members = order[places]
-        order[places] = members[np.lexsort((members, next_keys[members], keys[members]))]
-    at = np.arange(len(order))
-    chosen = []
-    for distance in range(1, SMALL_BUCKET):
-        near = at + distance < ends
-        if distance > NEIGHBOURS:
-            near &= ~large
-        chosen.append(np.stack([order[:-distance][near[:-distance]], order[distance:][near[:-distance]]], axis=1))
-    if large.any():
-        starts = np.flatnonzero(large)
-        first = order[begins[starts]]
-        is_first = (begins[starts] == starts) | (next_keys[order[starts]] != next_keys[order[starts - 1]])
-        first_alike = order[starts[np.maximum.accumulate(np.where(is_first, np.arange(len(starts)), 0))]]
-        chosen += [
-            np.stack([leader, order[starts]], axis=1)[leader != order[starts]] for leader in (first, first_alike)
+    is_large = ends - begins > SMALL_BUCKET
+    large = np.flatnonzero(is_large)
+    members = order[large]
+    order[large] = members[np.lexsort((members, next_keys[members], keys[members]))]  # each bucket keeps its places
+    return np.concatenate(
+        [
+            *(_neighbours(order, ends, is_large, distance=distance) for distance in range(1, SMALL_BUCKET)),
+            *_with_leaders(order, begins, large, next_keys),
         ]
-    return np.concatenate(chosen)
+    )
+
+
+def _neighbours(order: Ints, ends: Ints, is_large: Flags, *, distance: int) -> Pairs:
+    """Rows of one bucket that are so many places apart."""
+    paired = np.arange(len(order)) + distance < ends
+    if distance > NEIGHBOURS:
+        paired &= ~is_large
+    places = np.flatnonzero(paired)
+    return np.stack([order[places], order[places + distance]], axis=1)
+
+
+def _with_leaders(order: Ints, begins: Ints, large: Ints, next_keys: UInt64s) -> list[Pairs]:
+    """Each row of the large buckets with the first of its bucket, and with the first of those alike in the next band."""
+    rows, firsts = order[large], begins[large]
+    is_new = (firsts == large) | (next_keys[rows] != next_keys[order[large - 1]])
+    firsts_alike = large[np.maximum.accumulate(np.where(is_new, np.arange(len(large)), 0))]
+    return [np.stack([order[first], rows], axis=1)[first != large] for first in (firsts, firsts_alike)]
 
 
 def _distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
@@ -104,11 +110,8 @@ def _distinct(values: npt.NDArray[Number]) -> npt.NDArray[Number]:
 def _buckets(keys: UInt64s) -> tuple[Ints, Ints, Ints]:
     """The positions that share their key with another, by key and position; and where each one's bucket begins and ends."""
     order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    starts = (
-        np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.empty(0, np.int64)
-    )
-    sizes = np.diff(starts, append=len(keys))
+    changes = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
+    sizes = np.diff(changes, prepend=0, append=len(keys))
     order = order[np.repeat(sizes > 1, sizes)]
     sizes = sizes[sizes > 1]
     bounds = np.concatenate([[0], np.cumsum(sizes)])

@@ -162,9 +162,8 @@ def mix(value: np.uint64) -> np.uint64:
 
 
 @numba.njit(cache=True, nogil=True)
-def _all_shingles(
-    text: Bytes, offsets: Ints, table: UInt32s, width: int, words: UInt64s, shingles: UInt32s
-) -> Ints:  # fmt: skip
+def _all_shingles(text: Bytes, offsets: Ints, table: UInt32s, width: int, words: UInt64s, shingles: UInt32s) -> Ints:
+    """Write the shingles of each text, one after another; return where each text's begin and end."""
     ends = np.zeros(len(offsets), dtype=np.int64)
     for row in range(len(offsets) - 1):
         num_words = hash_words(text, offsets[row], offsets[row + 1], table, words)
