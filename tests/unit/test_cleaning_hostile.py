@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
-import resource
+import os
 import subprocess
 import sys
 import tarfile
@@ -239,3 +238,106 @@ def test_a_hostile_image_is_a_bad_row(tmp_path: Path, content: bytes, reason: st
     )  # fmt: skip
     shard = read(tmp_path / "shard", {"t.tar": tar_of(files)}, max_row_bytes=1500)
     assert (shard.reasons, shard.column("label"), shard.numbers) == ([reason], ["a", "b"], [0, 2])
+
+
+HOSTILE = {
+    "line": """
+with open(path := root / "t.jsonl", "wb") as out:
+    out.write(b'{"a": 1}\\n')
+    out.seek(2**28)  # a line of 256 MiB, of which the disk holds nothing
+    out.write(b'\\n{"a": 2}\\n')
+""",
+    "csv line": """
+with open(path := root / "t.csv", "wb") as out:
+    out.write(b'a\\n1\\n')
+    out.seek(2**28)
+    out.write(b'\\n2\\n')
+""",
+    "csv quote": """
+with open(path := root / "t.csv", "wb") as out:
+    out.write(b'a\\n1\\n"\\n')
+    for _ in range(20):
+        out.write((b"x" * 1023 + b"\\n") * 2**10)
+""",
+    "document": """
+with open(path := root / "t.txt", "wb") as out:
+    out.truncate(2**28)
+""",
+    "json": """
+with open(path := root / "t.json", "wb") as out:
+    out.write(b'[{"a": 1}, {"a": 2}, "')
+    for _ in range(80):
+        out.write(b'x' * 2**20)
+""",
+    "gzip": """
+import gzip
+with gzip.open(path := root / "t.jsonl.gz", "wb", compresslevel=1) as out:
+    out.write(b'{"a": 1}\\n{"a": 2}\\n')
+    for _ in range(80):
+        out.write(bytes(2**20))
+""",
+    "zip": """
+import zipfile
+with zipfile.ZipFile(path := root / "t.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+    archive.writestr("a.jsonl", b'{"a": 1}\\n{"a": 2}\\n')
+    with archive.open("b.jsonl", "w") as out:
+        for _ in range(80):
+            out.write(bytes(2**20))
+""",
+    "tar header": """
+import tarfile
+info = tarfile.TarInfo("x")
+info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2**28
+with open(path := root / "t.tar", "wb") as out:
+    member = tarfile.TarInfo("a.jsonl")
+    member.size = len(rows := b'{"a": 1}\\n{"a": 2}\\n')
+    out.write(member.tobuf() + rows.ljust(512, b"\\0"))
+    out.write(info.tobuf())
+    out.seek(2**28)
+    out.write(b"x")
+""",
+    "parquet repeats": """
+import pyarrow as pa, pyarrow.parquet as pq
+column = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, pa.int32()), pa.array(["x" * 2**20]))
+pq.write_table(pa.table({"a": column}), path := root / "t.parquet", compression="zstd")
+""",
+}  # fmt: skip
+
+PROLOGUE = """
+import resource, sys
+from pathlib import Path
+import pyarrow as pa
+from millrace_cleaning.read import Files, Part, Rejects, read_part
+from millrace_cleaning.read_settings import ReadConfig
+root = Path(sys.argv[1])
+"""
+EPILOGUE = """
+pa.set_memory_pool(pa.system_memory_pool())
+config = ReadConfig(on_bad_row="skip", on_bad_file="skip", max_row_bytes=2**20 + 2**10)
+rejects = Rejects.of(config)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+files = Files({path.name: path.stat().st_size}, lambda name: root / name)
+rows = sum(batch.num_rows for batch in read_part(files, Part(path.name), config=config, rejects=rejects))
+grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+print(rows, sorted([*rejects.rows, *rejects.files]), grown)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "reasons", "limit_mib"),
+    [
+        ("line", 2, ["too_long"], 64), ("csv line", 2, ["too_long"], 64), ("csv quote", 20481, ["quote"], 64),
+        ("document", 0, ["too_long"], 64), ("json", 2, ["too_long"], 96), ("gzip", 2, ["bomb"], 64),
+        ("zip", 2, ["bomb"], 64), ("tar header", 2, ["truncated"], 64), ("parquet repeats", 5000, [], 640),
+    ],
+)  # fmt: skip
+def test_memory_stays_bounded(tmp_path: Path, name: str, rows: int, reasons: list[str], limit_mib: int) -> None:
+    code = PROLOGUE + HOSTILE[name] + EPILOGUE
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    found, *_, grown = done.stdout.split()
+    assert (found, f"{reasons}" in done.stdout) == (str(rows), True), done.stdout
+    assert int(grown) <= limit_mib, done.stdout

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from millrace_cleaning.read.files import compression_of, format_of
 from millrace_cleaning.read.rejects import BadFile, Rejects
-from millrace_cleaning.read.stream import bounded, open_bytes
+from millrace_cleaning.read.stream import BOMB_FLOOR_BYTES, bounded, open_bytes
 from millrace_cleaning.read_settings import ReadConfig
 
 _MAX_HEADER_BYTES = 2**20
@@ -114,7 +114,7 @@ def _check_directory(local: Path, path: str, config: ReadConfig) -> None:
 
 def _check_total(total: int, local: Path, path: str, config: ReadConfig) -> None:
     packed = local.stat().st_size
-    if total > config.max_archive_bytes or (total > 64 * 2**20 and total > config.max_archive_ratio * packed):
+    if total > config.max_archive_bytes or (total > BOMB_FLOOR_BYTES and total > config.max_archive_ratio * packed):
         raise BadFile(
             f"{path} holds {packed} bytes, and its members would give more than {total}: it is taken for a bomb.",
             reason="bomb",

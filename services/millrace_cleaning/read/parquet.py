@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 
 from millrace_cleaning.read.csv import check_names
 from millrace_cleaning.read.rejects import BadFile, Rejects
-from millrace_cleaning.read.rows import BYTES_PER_BATCH, ROWS_PER_BATCH, in_slices
+from millrace_cleaning.read.rows import BYTES_PER_BATCH, ROWS_PER_BATCH, coalesced, in_slices
+from millrace_cleaning.read.stream import BOMB_FLOOR_BYTES
 from millrace_cleaning.read_settings import ReadConfig
 
 _PAGE_BUFFER_BYTES = 2**20  # a column's pages are read as they are needed, not the whole chunk
 _THRIFT_BYTES = 256 * 2**20
+_WORST_BYTES = 256 * 2**20
 
 
 def read_parquet(
@@ -32,8 +34,12 @@ def read_parquet(
     first, last = groups or (0, parquet.metadata.num_row_groups)
     position = 0
     for group in range(first, last):
+        if _is_too_large(parquet.metadata.row_group(group), path, position, config, rejects):
+            position += parquet.metadata.row_group(group).num_rows
+            continue
+        num_rows = _rows_at_once(parquet.metadata.row_group(group), file)
         try:
-            for batch in parquet.iter_batches(_rows_at_once(parquet, group), row_groups=[group], use_threads=False):
+            for batch in coalesced(parquet.iter_batches(num_rows, row_groups=[group], use_threads=False)):
                 for piece in in_slices(batch):
                     kept = _checked(piece, path, position, config, rejects)
                     position += piece.num_rows
@@ -84,11 +90,58 @@ def _check_footer(metadata: pq.FileMetaData, path: str, size_bytes: int) -> None
         raise _lying(path, f"it counts {metadata.num_rows} rows, its row groups {total}")
 
 
-def _rows_at_once(parquet: pq.ParquetFile, group: int) -> int:
-    """How many rows a batch may have, by the size that the footer gives: in_slices corrects what it hides."""
-    found = parquet.metadata.row_group(group)
-    row_bytes = max(1, found.total_byte_size // max(found.num_rows, 1))
-    return int(max(1, min(ROWS_PER_BATCH, BYTES_PER_BATCH // row_bytes)))
+def _is_too_large(group: pq.RowGroupMetaData, path: str, position: int, config: ReadConfig, rejects: Rejects) -> bool:
+    """Whether a row group's rows are beyond the limit on average; they are rejected before any of it is unpacked."""
+    packed = sum(group.column(i).total_compressed_size for i in range(group.num_columns))
+    if group.total_byte_size > max(BOMB_FLOOR_BYTES, config.max_archive_ratio * packed):
+        raise BadFile(
+            f"{path}: {packed} bytes would unpack to {group.total_byte_size}: it is taken for a decompression bomb.",
+            reason="bomb",
+            remedy="If it is none, raise `max_archive_ratio`.",
+        )
+    row_bytes = group.total_byte_size // max(group.num_rows, 1)
+    if row_bytes <= config.max_row_bytes:
+        return False
+    for i in range(group.num_rows):
+        row = rejects.first_row + position + i + 1
+        rejects.row(
+            path, f"{path}, row {row}: its row group has {row_bytes} bytes a row, more than {config.max_row_bytes}.",
+            reason="too_long", position=position + i, remedy="If it is meant, raise `max_row_bytes`.",
+            size_bytes=row_bytes,
+        )  # fmt: skip
+    return True
+
+
+def _rows_at_once(group: pq.RowGroupMetaData, file: Path | BinaryIO) -> int:
+    """How many rows Arrow may unpack at once: by their average size, and by the worst that dictionaries allow, where
+    every row may repeat one large value."""
+    row_bytes = max(1, group.total_byte_size // max(group.num_rows, 1))
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    texts = [c for c in chunks if c.physical_type == "BYTE_ARRAY" and c.has_dictionary_page]
+    worst_bytes = max(1, sum(_dictionary_bytes(file, chunk.dictionary_page_offset) for chunk in texts))
+    return int(max(1, min(ROWS_PER_BATCH, BYTES_PER_BATCH // row_bytes, _WORST_BYTES // worst_bytes)))
+
+
+def _dictionary_bytes(file: Path | BinaryIO, offset: int) -> int:
+    """What a dictionary page unpacks to, by its header: Thrift's compact form, whose first fields are 32-bit integers."""
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            stream.seek(offset)
+            head = stream.read(32)
+    else:
+        file.seek(offset)
+        head = file.read(32)
+    numbers: list[int] = []
+    at = 0
+    while len(numbers) < 2 and at < len(head) and head[at] == 0x15:  # the next field, an i32: type, unpacked size
+        number, shift, at = 0, 0, at + 1
+        while at < len(head):
+            number |= (head[at] & 0x7F) << shift
+            shift, at = shift + 7, at + 1
+            if head[at - 1] < 0x80:
+                break
+        numbers.append(number >> 1)  # zigzag, of what is not negative
+    return numbers[1] if len(numbers) == 2 else 0
 
 
 def _checked(batch: pa.RecordBatch, path: str, position: int, config: ReadConfig, rejects: Rejects) -> pa.RecordBatch:

@@ -60,6 +60,20 @@ def to_batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     return pa.record_batch({name: _to_array([row.get(name) for row in rows]) for name in names})
 
 
+def coalesced(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Join small batches of one schema."""
+    pending: list[pa.RecordBatch] = []
+    num_rows = size = 0
+    for batch in batches:
+        if pending and (num_rows + batch.num_rows > ROWS_PER_BATCH or size + batch.nbytes > BYTES_PER_BATCH):
+            yield pa.concat_batches(pending)
+            pending, num_rows, size = [], 0, 0
+        pending.append(batch)
+        num_rows, size = num_rows + batch.num_rows, size + batch.nbytes
+    if pending:
+        yield pending[0] if len(pending) == 1 else pa.concat_batches(pending)
+
+
 def in_slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """Cut a batch whose rows are large into several."""
     step = max(1, batch.num_rows * BYTES_PER_BATCH // max(batch.nbytes, 1))

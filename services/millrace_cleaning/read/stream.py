@@ -17,7 +17,7 @@ from millrace_cleaning.read.rejects import BadFile
 from millrace_cleaning.read_settings import ReadConfig
 
 BUFFER_BYTES = 2**20
-_BOMB_FLOOR_BYTES = 64 * 2**20  # small files of blanks shrink a thousandfold; they harm nobody
+BOMB_FLOOR_BYTES = 64 * 2**20  # small files of blanks shrink a thousandfold; they harm nobody
 
 _MAGIC: tuple[tuple[bytes, str, str], ...] = (
     (b"PAR1", "parquet", "Parquet"), (b"PK\x03\x04", "archive", "ZIP"), (b"\x1f\x8b", "gzip", "gzip"),
@@ -78,7 +78,7 @@ def bounded(inner: _Readable, path: str, *, packed_bytes: int, config: ReadConfi
     """A stream of unpacked bytes that ends in a BadFile when they are far more than what they were packed in."""
 
     def guard(given: int) -> None:
-        if given > _BOMB_FLOOR_BYTES and given > config.max_archive_ratio * packed_bytes:
+        if given > BOMB_FLOOR_BYTES and given > config.max_archive_ratio * packed_bytes:
             raise BadFile(
                 f"{path} holds {packed_bytes} bytes and gives more than {given}: it is taken for a decompression bomb.",
                 reason="bomb",
