@@ -69,7 +69,7 @@ class NumberSketch:
         return _quantile(distances[order], self.counts[order], 0.5)
 
     def mean(self) -> float:
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return float(np.average(self._numbers(), weights=self.counts)) if len(self.bins) else math.nan
 
     def standard_deviation(self) -> float:

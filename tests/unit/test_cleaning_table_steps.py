@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millrace import errors
+from millrace_cleaning.confidence import Inference
+from millrace_cleaning.infer import make_plan
+from millrace_cleaning.scan import scan_batches
+from millrace_cleaning.settings import CleanConfig
+from millrace_cleaning.sketch import MAX_BINS, NumberSketch
 from millrace_cleaning.steps.findings import Outcome, Scratch
 from millrace_cleaning.steps.table import checking, outliers, quantities, spelling
 from millrace_cleaning.steps.table.settings import CheckTable, ConvertUnits, MapValues, Outliers
@@ -155,6 +163,109 @@ def test_outliers_are_flagged_removed_clipped_or_nullified() -> None:
 
 def test_clipped_integers_are_integers_within_the_fences() -> None:
     assert fenced([0, -7, None, 99], "clip", type_=pa.int64()).batch["x"].to_pylist() == [0, -1, None, 10]
+
+
+def informed(numbers: npt.ArrayLike, **config: Any) -> dict[str, tuple[float, float]]:
+    sketch = NumberSketch()
+    sketch.add(np.array(numbers, dtype=np.float64))
+    step = Outliers.model_validate({"step": "outliers", **config})
+    fences = step.resolved({"x": ("number", "feature"), "name": ("text", "feature")}).informed({"x": sketch}).fences
+    return {name: (fence.low, fence.high) for name, fence in fences.items()}
+
+
+def test_fences_are_found_by_the_method_asked_for() -> None:
+    numbers = np.random.default_rng(5).normal(50, 3, 1000)
+    low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75])
+    deviation = np.median(np.abs(numbers - middle)) / 0.6745
+    assert informed(numbers)["x"] == pytest.approx((low - 3 * (high - low), high + 3 * (high - low)), rel=1e-6)
+    assert informed(numbers, method="mad")["x"] == pytest.approx((middle - 3.5 * deviation, middle + 3.5 * deviation))
+    spread = 2 * numbers.std()
+    assert informed(numbers, method="z", k=2)["x"] == pytest.approx((numbers.mean() - spread, numbers.mean() + spread))
+
+
+def test_a_column_without_spread_has_no_outliers_and_a_text_cannot() -> None:
+    assert informed([7.0] * 50) == {}
+    assert informed([1e308, -1e308] * 9, method="z") == {}
+    with pytest.raises(errors.InvalidData, match="'name' is of type text"):
+        informed([1.0], columns=["name"])
+
+
+_FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.lists(st.lists(_FLOATS | st.integers(-9, 9).map(float), max_size=30), min_size=1, max_size=6),
+    st.permutations(range(6)),
+)
+@settings(deadline=None, max_examples=80)
+def test_a_sketch_of_few_numbers_is_exact_whatever_parts_they_come_in(
+    parts: list[list[float]], order: list[int]
+) -> None:
+    whole = [number for part in parts for number in part]
+    merged = NumberSketch()
+    for i in order:
+        if i < len(parts):
+            part = NumberSketch()
+            part.add(np.array(parts[i], dtype=np.float64))
+            merged.merge(NumberSketch.from_json(json.loads(json.dumps(part.to_json()))))
+    assert merged.count == len(whole)
+    if whole:
+        assert merged.quantile(0) == min(whole)
+        assert merged.quantile(1) == max(whole)
+        assert merged.quantile(0.5) == pytest.approx(float(np.median(np.array(whole) / 4)) * 4, rel=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
+def test_a_sketch_of_many_numbers_is_near_and_the_same_whatever_parts_they_come_in(scale: float) -> None:
+    numbers = np.random.default_rng(6).normal(0, scale, 30_000)
+    sketches = []
+    for sizes in ([30_000], [1, 8_192, 21_807]):
+        merged = NumberSketch()
+        for part in np.split(numbers if len(sizes) > 1 else numbers[::-1], np.cumsum(sizes)[:-1]):
+            other = NumberSketch()
+            other.add(part)
+            merged.merge(other)
+        sketches.append(merged)
+    assert sketches[0] == sketches[1]
+    assert len(sketches[0].bins) <= MAX_BINS
+    for share in (0.01, 0.25, 0.5, 0.75, 0.99):
+        assert sketches[0].quantile(share) == pytest.approx(np.quantile(numbers, share), rel=0.06, abs=0.01 * scale)
+
+
+def test_numbers_far_from_zero_and_near_each_other_are_told_apart() -> None:
+    moments = 1.7e9 + np.random.default_rng(7).integers(0, 100_000, 20_000).astype(np.float64)
+    sketch = NumberSketch()
+    sketch.add(moments)
+    assert sketch.quantile(0.25) == pytest.approx(np.quantile(moments, 0.25), abs=300)
+
+
+def confidence_of(values: list[Any], **config: Any) -> tuple[Inference | None, tuple[str, ...]]:
+    batch = pa.record_batch({"x": pa.array(values), "other": pa.array([i / 3 for i in range(len(values))])})
+    scans, _ = scan_batches([batch], null_values=("",))
+    plan = make_plan(scans, config=CleanConfig.model_validate(config))
+    return plan.columns[0].inferred, plan.warnings
+
+
+def test_a_clear_type_is_sure_and_says_what_it_is_based_on() -> None:
+    found, warnings = confidence_of([str(i) for i in range(98)] + ["a", ""])
+    assert found is not None
+    assert (found.confidence, found.runner_up, found.kinds) == (0.9899, "text", {"integer": 98, "string": 1})
+    assert warnings == ()
+
+
+def test_a_doubtful_type_is_warned_of_with_its_runner_up() -> None:
+    found, warnings = confidence_of([str(i) for i in range(80)] + [f"unknown{i}" for i in range(20)])
+    assert found is not None
+    assert (found.confidence, found.runner_up) == (0.2, "integer")
+    assert (
+        "read as text with confidence 0.20 (values: 80 integer, 20 string, 100 distinct); integer comes next"
+        in warnings[0]
+    )
+
+
+def test_what_the_owner_said_is_not_doubted() -> None:
+    values = [str(i) for i in range(80)] + ["b"] * 20
+    assert confidence_of(values, columns={"x": {"type": "text"}}) == (None, ())
 
 
 def spelled(values: list[str | None], **config: Any) -> tuple[list[str | None], list[tuple[Any, ...]]]:

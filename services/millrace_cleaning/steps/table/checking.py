@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 
 from millrace import errors
 from millrace_cleaning.steps.findings import Findings, Outcome, Scratch
-from millrace_cleaning.steps.table.settings import CheckTable, Comparison, Constraints, OnBroken
+from millrace_cleaning.steps.table.constraints import Constraints, OnBroken
+from millrace_cleaning.steps.table.settings import CheckTable, Comparison
 from millrace_cleaning.values import TIMESTAMP_TYPE, to_timestamp
 
 Floats = npt.NDArray[np.float64]

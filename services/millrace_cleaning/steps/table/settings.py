@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -13,43 +13,10 @@ from millrace import errors
 from millrace.contracts.schema import ColumnType, Role
 from millrace.contracts.stages import StageConfig
 from millrace_cleaning.steps.settings import Distribution, StepConfig
+from millrace_cleaning.steps.table.constraints import SORTS, Constraints, OnBroken, check_bounds, check_name
 from millrace_cleaning.steps.table.units import UNIT_NAMES
 
-OnBroken = Literal["remove", "flag", "nullify", "fail"]
-Bound = int | float | str
-
 _COMPARISON = re.compile(r"^\s*(`[^`]+`|[^\s`<>=!]+)\s*(<=|>=|==|!=|<|>)\s*(`[^`]+`|[^\s`<>=!]+)\s*$")
-
-
-class Constraints(StageConfig):
-    """What the values of one column must be. A null keeps every rule but `not_null`."""
-
-    not_null: bool = False
-    ge: Bound | None = Field(default=None, description="At least; timestamps are compared with ISO 8601 text.")
-    gt: Bound | None = Field(default=None, description="More than.")
-    le: Bound | None = Field(default=None, description="At most.")
-    lt: Bound | None = Field(default=None, description="Less than.")
-    isin: tuple[bool | int | float | str, ...] | None = Field(default=None, min_length=1, description="One of these.")
-    notin: tuple[bool | int | float | str, ...] | None = Field(default=None, min_length=1, description="None of these.")
-    regex: str | None = Field(default=None, description="The whole text must match (RE2 syntax).")
-    min_length: int | None = Field(default=None, ge=0, description="Of a text, in characters.")
-    max_length: int | None = Field(default=None, ge=0, description="Of a text, in characters.")
-    on_broken: OnBroken | None = Field(default=None, description="Default: the step's.")
-
-    @field_validator("regex")
-    @classmethod
-    def _is_a_regex(cls, value: str | None) -> str | None:
-        try:
-            re.compile(value or "")
-        except re.error as error:
-            raise ValueError(f"{value[:80] if value else ''!r} is no regular expression: {error}") from None
-        return value
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Self:
-        if not self.model_fields_set - {"on_broken"}:
-            raise ValueError("no rule is given; such as not_null, ge, le, isin, regex or max_length")
-        return self
 
 
 class Comparison(StageConfig):
@@ -100,12 +67,12 @@ class CheckTable(StepConfig):
 
     def resolved(self, columns: Mapping[str, tuple[ColumnType, Role]]) -> Self:
         for name, constraints in self.columns.items():
-            _check_name(name, columns, field=f"columns.{name}")
-            _check_bounds(name, columns[name][0], constraints)
+            check_name(name, columns, field=f"columns.{name}")
+            check_bounds(name, columns[name][0], constraints)
         for text, comparison in zip(self.rows, self.comparisons(), strict=True):
             for name in (comparison.left, comparison.right):
-                _check_name(name, columns, field="rows")
-            sorts = [_SORTS.get(columns[name][0], "") for name in (comparison.left, comparison.right)]
+                check_name(name, columns, field="rows")
+            sorts = [SORTS.get(columns[name][0], "") for name in (comparison.left, comparison.right)]
             if sorts[0] != sorts[1] or not sorts[0]:
                 raise errors.InvalidData(
                     f"{text!r} compares {columns[comparison.left][0]} with {columns[comparison.right][0]}.",
@@ -117,56 +84,6 @@ class CheckTable(StepConfig):
     def comparisons(self) -> tuple[Comparison, ...]:
         found = [match.groups() for match in map(_COMPARISON.match, self.rows) if match]
         return tuple(Comparison(left=a.strip("`"), operator=op, right=b.strip("`")) for a, op, b in found)
-
-
-_SORTS: Mapping[ColumnType, str] = {
-    "number": "number", "integer": "number", "timestamp": "timestamp", "text": "text", "category": "text",
-    "json": "text", "boolean": "boolean",
-}  # fmt: skip
-
-
-def _check_name(name: str, columns: Mapping[str, tuple[ColumnType, Role]], *, field: str) -> None:
-    if name not in columns:
-        raise errors.InvalidData(f"The data has no column {name!r}; {errors.nearest(name, columns)}", field=field)
-
-
-def _check_bounds(name: str, type_: ColumnType, constraints: Constraints) -> None:
-    """Refuse rules that say nothing of a column's type."""
-    sort = _SORTS.get(type_, "")
-    for rule in constraints.model_fields_set - {"not_null", "on_broken"}:
-        asked = getattr(constraints, rule)
-        bounds = asked if isinstance(asked, tuple) else (asked,)
-        if asked is None:
-            continue
-        if rule in ("regex", "min_length", "max_length"):
-            fits = sort == "text"
-        elif rule in ("isin", "notin"):
-            fits = sort != "timestamp" and all(_is_of(sort, type_, bound) for bound in bounds)
-        else:
-            fits = sort != "boolean" and all(_is_of(sort, "number", bound) for bound in bounds)
-        if not fits:
-            raise errors.InvalidData(
-                f"The rule {rule}: {asked!r} cannot hold for column {name!r}, which is of type {type_}.",
-                remedy=f"Give bounds of its type, or say `columns: {{{name}: {{type: ...}}}}` of the stage.",
-                field=f"columns.{name}.{rule}",
-            )
-
-
-def _is_of(sort: str, type_: ColumnType, bound: object) -> bool:
-    """Whether a bound can be compared with values of a sort. An integer column has no values such as 1.5."""
-    if sort == "number":
-        return isinstance(bound, int if type_ == "integer" else (int, float)) and not isinstance(bound, bool)
-    if sort == "timestamp":
-        return isinstance(bound, str) and _is_moment(bound)
-    return isinstance(bound, bool) if sort == "boolean" else sort == "text" and isinstance(bound, str)
-
-
-def _is_moment(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 class Fence(StageConfig):
@@ -214,7 +131,7 @@ class Outliers(StepConfig):
         asked = self.columns or (() if self.fences else found)
         names = tuple(dict.fromkeys([*asked, *self.fences]))
         for name in names:
-            _check_name(name, columns, field="columns")
+            check_name(name, columns, field="columns")
             if not _is_numeric(columns[name][0]):
                 raise errors.InvalidData(
                     f"Column {name!r} is of type {columns[name][0]}; outliers are found among numbers.", field="columns"
@@ -242,7 +159,8 @@ class Outliers(StepConfig):
         else:
             low = high = numbers.mean()
             reach = numbers.standard_deviation() * (4.0 if self.k is None else self.k)
-        return Fence(low=low - reach, high=high + reach) if reach > 0 else None
+        is_sound = reach > 0 and math.isfinite(low - reach) and math.isfinite(high + reach)
+        return Fence(low=low - reach, high=high + reach) if is_sound else None
 
 
 def _is_numeric(type_: ColumnType) -> bool:
