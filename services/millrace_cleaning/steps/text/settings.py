@@ -17,6 +17,7 @@ from millrace_cleaning.steps.text.punctuation import TERMINALS
 
 MAX_TERMS = 100_000
 MAX_TERM_CHARS = 200
+MAX_PHRASE_WORDS = 8
 
 GOPHER_STOP_WORDS = ("the", "be", "to", "of", "and", "that", "have", "with")
 C4_POLICY_PHRASES = (
