@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,65 +12,123 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace import errors
-from millrace.contracts.schema import SplitName
-from millrace.datasets.keys import value_keys
+from millrace.datasets.keys import UInt64s
 from millrace_cleaning.dedup import first_of_each
 from millrace_cleaning.infer import CleaningPlan
-from millrace_cleaning.parts import Pieces, Rows, read_keys, read_parts
-from millrace_cleaning.repair import Repairs
+from millrace_cleaning.parts import GROUP, HIGH, LOW, MOMENT, SIZE, cut_column, read_column
 from millrace_cleaning.settings import CleanConfig
 from millrace_cleaning.split import Codes, Ints, cut_documents, split_by_group, split_in_order, split_randomly
 
 Flags = npt.NDArray[np.bool_]
 
 
-def divide(
-    parts: Sequence[Path], *, plan: CleaningPlan, config: CleanConfig, seed: int, source: str, repairs: Repairs
-) -> tuple[Rows, int]:
-    """Find duplicates and give every other row its split; return the rows and the number of duplicates."""
-    low, high = read_keys(parts)
-    keep = first_of_each(low, high)[0] if _drops_duplicates(plan, config) else np.ones(len(low), dtype=np.bool_)
-    if not keep.any():
-        rules = ", ".join(f"{rule} ({count})" for rule, count in repairs.removed.items() if count) or "none was read"
-        raise errors.InvalidData(f"No row is left: {rules}.", remedy="Check the null policies and the columns' types.")
-    classes = _classes(parts, plan, keep)
-    pieces: Pieces = {}
-    text = ""
-    fractions = config.split.fractions
-    kept: Codes
-    if config.split.by:
-        groups = np.concatenate([value_keys(b.column(0)) for b in read_parts(parts, columns=[config.split.by])])
-        kept = split_by_group(groups[keep], seed=seed, fractions=fractions)
-    elif config.split.time:
-        kept = split_in_order(_moments(parts, plan, config.split.time)[keep], fractions=fractions, units="moments")
-    elif config.split.order == "contiguous":
-        text = _cut_column(plan, config)
-        if text:
-            kept, pieces = _cut_between_characters(parts, text, keep, fractions)
-        else:
-            kept = split_in_order(np.arange(int(keep.sum())), fractions=fractions, units="rows")
-    else:
-        kept = split_randomly(low[keep], high[keep], classes=classes, seed=seed, fractions=fractions)
-    codes = np.full(len(low), -1, dtype=np.int8)
-    codes[keep] = kept
-    return Rows(parts=parts, source=source, codes=codes, pieces=pieces, text=text), int((~keep).sum())
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Pieces of texts that a split cuts: of each row of a Division, which characters it is, and its number."""
+
+    start: Ints
+    end: Ints
+    number: Ints
 
 
-def _drops_duplicates(plan: CleaningPlan, config: CleanConfig) -> bool:
+@dataclass(frozen=True, slots=True)
+class Division:
+    """The rows of the data set, in the source's order.
+
+    Attributes:
+        rows: Positions among all rows of the parts; twice or more where a text is cut.
+        codes: The split of each.
+        cuts: Where texts are cut.
+    """
+
+    rows: Ints
+    codes: Codes
+    cuts: Cuts | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What the parts' key files say of all rows: both halves of each row's key."""
+
+    files: Sequence[Path]
+    low: UInt64s
+    high: UInt64s
+
+    @classmethod
+    def read(cls, files: Sequence[Path]) -> Keys:
+        """Memory: 16 bytes a row."""
+        return cls(files, _numbers(files, LOW).view(np.uint64), _numbers(files, HIGH).view(np.uint64))
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def repeated(self) -> Ints:
+        """For each row, the position of the first row with the same key; of most, its own."""
+        first, numbers = first_of_each(self.low, self.high)
+        return np.flatnonzero(first)[numbers]
+
+
+def drops_duplicates(plan: CleaningPlan, config: CleanConfig) -> bool:
     if config.dedup is not None:
         return config.dedup
     return any(c.type not in ("category", "integer", "boolean", "timestamp") for c in plan.with_role("feature"))
 
 
-def _classes(parts: Sequence[Path], plan: CleaningPlan, keep: Flags) -> Ints | None:
+def divide(
+    keys: Keys, keep: Flags, *, plan: CleaningPlan, config: CleanConfig, seed: int, together: Ints | None = None
+) -> Division:
+    """Give every row that is kept its split.
+
+    Args:
+        together: Of each row, the position of a row with which it has to share its split; None: only equal rows do.
+
+    Raises:
+        InvalidData: A target has one class, or the rows do not fill the splits.
+    """
+    rows = np.flatnonzero(keep)
+    fractions = config.split.fractions
+    classes = _classes(keys.files, plan, keep)
+    if config.split.by:
+        groups = _numbers(keys.files, GROUP).view(np.uint64)
+        return Division(rows, split_by_group(groups[keep], seed=seed, fractions=fractions))
+    if config.split.time:
+        moments = _numbers(keys.files, MOMENT)
+        return Division(rows, split_in_order(moments[keep], fractions=fractions, units="moments"))
+    if config.split.order == "contiguous" and cut_column(plan, config):
+        return _cut(rows, _numbers(keys.files, SIZE).astype(np.int64)[keep], config)
+    if config.split.order == "contiguous":
+        return Division(rows, split_in_order(np.arange(len(rows)), fractions=fractions, units="rows"))
+    at = rows if together is None else together[rows]
+    return Division(rows, split_randomly(keys.low[at], keys.high[at], classes=classes, seed=seed, fractions=fractions))
+
+
+def _cut(rows: Ints, sizes: Ints, config: CleanConfig) -> Division:
+    pieces = cut_documents(
+        np.maximum(sizes, 1), fractions=config.split.fractions
+    )  # a text without characters stays too
+    flat = [
+        (row, start, end, code, number)
+        for row, cut in zip(rows.tolist(), pieces, strict=True)
+        for number, (start, end, code) in enumerate(cut)
+    ]
+    table = np.array(flat, dtype=np.int64).reshape(-1, 5)
+    cuts = Cuts(table[:, 1], table[:, 2], table[:, 4])
+    return Division(table[:, 0], table[:, 3].astype(np.int8), cuts)
+
+
+def _numbers(files: Sequence[Path], name: str) -> Ints:
+    found: Ints = read_column(files, name).to_numpy()
+    return found
+
+
+def _classes(files: Sequence[Path], plan: CleaningPlan, keep: Flags) -> Ints | None:
     """Class codes of the rows that stay, if there is one category target; and the check that it has classes."""
     result = None
     targets = plan.with_role("target")
     for column in targets:
         if column.type != "category":
             continue
-        chunks = [batch.column(0) for batch in read_parts(parts, columns=[column.name])]
-        values = pa.chunked_array(chunks, pa.string()).combine_chunks()
+        values = read_column(files, column.name).combine_chunks()
         encoded = values.filter(pa.array(keep)).dictionary_encode()
         labels = [label for label in encoded.dictionary.to_pylist() if label is not None]
         if len(labels) < 2:
@@ -93,31 +152,3 @@ def _one_class(name: str, labels: Sequence[str], *, num_before: int) -> errors.I
         remedy="Classification needs at least two; check that `target` names the right column.",
         field="with.target",
     )
-
-
-def _moments(parts: Sequence[Path], plan: CleaningPlan, name: str) -> Ints:
-    column = next(c for c in plan.columns if c.name == name)
-    if column.type not in ("timestamp", "integer", "number"):
-        raise errors.InvalidData(
-            f"The split's time column {name!r} is of type {column.type}, which has no order in time.",
-            remedy="Use ISO 8601 timestamps or numbers.",
-            field="with.split.time",
-        )
-    arrays = [batch.column(0) for batch in read_parts(parts, columns=[name])]
-    values = pa.chunked_array(arrays).combine_chunks()
-    moments: Ints = (values.cast(pa.int64()) if column.type == "timestamp" else values).to_numpy(zero_copy_only=False)
-    return moments
-
-
-def _cut_column(plan: CleaningPlan, config: CleanConfig) -> str:
-    features = plan.with_role("feature")
-    return features[0].name if config.task == "language_modelling" and features[0].type == "text" else ""
-
-
-def _cut_between_characters(
-    parts: Sequence[Path], text: str, keep: Flags, fractions: Mapping[SplitName, float]
-) -> tuple[Codes, Pieces]:
-    lengths = [pc.utf8_length(batch.column(0)).to_numpy() for batch in read_parts(parts, columns=[text])]
-    pieces = cut_documents(np.concatenate(lengths).astype(np.int64)[keep], fractions=fractions)
-    codes = np.array([row[0][2] for row in pieces], dtype=np.int8)
-    return codes, {i: row for i, row in enumerate(pieces) if len(row) > 1}

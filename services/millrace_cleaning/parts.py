@@ -1,8 +1,8 @@
-"""Normalised parts: what `work` makes of one piece of the source, and reading the rows that stay, in order."""
+"""Parts: what the repair round makes of a piece of the source, as several files by who reads them; and picking rows of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,156 +12,107 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from millrace.contracts.schema import ROW_ID
-from millrace.datasets.keys import row_keys
+from millrace.datasets.keys import row_keys, value_keys
 from millrace_cleaning.infer import CleaningPlan
-from millrace_cleaning.repair import Place, Repairs, repair
-from millrace_cleaning.split import Codes
-from millrace_cleaning.steps.recipe import load, removals, run
+from millrace_cleaning.profile import measure
+from millrace_cleaning.settings import CleanConfig
+
+Ints = npt.NDArray[np.int64]
 
 # Columns beside the user's; a dot at the start keeps them apart from sensible names.
 ROW, LOW, HIGH = ".row", ".key_low", ".key_high"
+GROUP, MOMENT, SIZE = ".group", ".moment", ".size"
 
 ROWS_PER_BATCH = 8192
-Pieces = Mapping[int, Sequence[tuple[int, int, int]]]
-"""Position among the rows that stay -> (start, end, split code) of each piece of its text."""
 
 
-def write_part(
-    target: Path,
-    batches: Iterable[pa.RecordBatch],
-    *,
-    plan: CleaningPlan,
-    null_values: Sequence[str],
-    path: str,
-    first_row: int,
-    first_in_file: int,
-    repairs: Repairs,
-    seed: int,
-) -> int:
-    """Repair raw batches, run the recipe, and write what stays with its keys; return how many rows stayed.
+@dataclass(slots=True)
+class PartWriter:
+    """Writes the files of one part, each opened when it gets its first rows."""
 
-    Args:
-        first_row: Ordinal in the whole source of the part's first row.
-        first_in_file: The same in its file, for messages.
-    """
-    key_columns = [c.name for c in plan.with_role("feature")]
-    steps = load(plan.steps)
-    writer: pq.ParquetWriter | None = None
-    num_rows = num_seen = 0
-    for batch in batches:
-        place = Place(path=path, first_row=first_in_file + num_seen)
-        clean, keep = repair(batch, plan, null_values=null_values, place=place, repairs=repairs)
-        ran = run(clean, steps, keep=keep, seed=seed)
-        for name, count in removals(ran.findings, plan.steps):
-            repairs.removed[name] += count
-        low, high = row_keys(ran.batch, key_columns)
-        arrays = [pa.array(ran.rows + (first_row + num_seen)), pa.array(low), pa.array(high), *ran.batch.columns]
-        kept = pa.RecordBatch.from_arrays(arrays, names=[ROW, LOW, HIGH, *ran.batch.schema.names])
-        writer = writer or pq.ParquetWriter(target, kept.schema, compression="lz4", use_dictionary=False)
-        writer.write_batch(kept)
-        num_rows += kept.num_rows
-        num_seen += batch.num_rows
-    if writer is not None:
-        writer.close()
-    return num_rows
+    root: Path
+    _writers: dict[str, pq.ParquetWriter] = field(default_factory=dict)
+
+    def add(self, name: str, rows: pa.RecordBatch | pa.Table) -> None:
+        """Append rows to the file of a name; a batch is a row group."""
+        if name not in self._writers:
+            path = self.root / f"{name}.parquet"
+            self._writers[name] = pq.ParquetWriter(path, rows.schema, compression="lz4", use_dictionary=False)
+        if rows.num_rows:
+            self._writers[name].write(rows)
+
+    def close(self) -> dict[str, Path]:
+        """Finish all files; return them by name."""
+        for writer in self._writers.values():
+            writer.close()
+        return {name: self.root / f"{name}.parquet" for name in self._writers}
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The rows of all parts that stay, in the source's order.
+def keys_of(batch: pa.RecordBatch, ordinals: Ints, *, plan: CleaningPlan, config: CleanConfig) -> pa.RecordBatch:
+    """What decides whether a row stays, and in which split: a few dozen bytes a row."""
+    low, high = row_keys(batch, [c.name for c in plan.with_role("feature") if not c.is_added])
+    columns: dict[str, pa.Array] = {ROW: pa.array(ordinals), LOW: pa.array(low), HIGH: pa.array(high)}
+    if config.split.by:
+        columns[GROUP] = pa.array(value_keys(batch.column(config.split.by)))
+    if config.split.time:
+        moments = batch.column(config.split.time)
+        columns[MOMENT] = moments.cast(pa.int64()) if pa.types.is_timestamp(moments.type) else moments
+    if text := cut_column(plan, config):
+        columns[SIZE] = pc.utf8_length(batch.column(text)).fill_null(0)
+    for column in plan.with_role("target"):
+        if column.type == "category":
+            columns[column.name] = batch.column(column.name)
+    return pa.record_batch(columns)
 
-    Attributes:
-        parts: Part files, in order.
-        source: First 16 hex digits of the source's digest, for row ids.
-        codes: Of each row of the parts: its split's code, or -1 for a duplicate.
-        pieces: Rows whose text is cut between splits.
-        text: The column that is cut.
-    """
 
-    parts: Sequence[Path]
-    source: str
-    codes: Codes
-    pieces: Pieces = field(default_factory=dict)
-    text: str = ""
+def measures_of(batch: pa.RecordBatch, *, plan: CleaningPlan) -> pa.RecordBatch:
+    """What the profile is made of: values where they are short, and the lengths of texts and files."""
+    return pa.record_batch({c.name: measure(c, batch.column(c.name)) for c in plan.columns})
 
-    def __iter__(self) -> Iterator[tuple[pa.RecordBatch, Codes]]:
-        """Yield (batch with row_id first, code of each row). Batches are cut alike however the parts were cut."""
-        position = 0
-        for batch, codes in _evenly(self._kept()):
-            cut = [i for i in range(position, position + batch.num_rows) if i in self.pieces] if self.pieces else []
-            position += batch.num_rows
-            ids = _row_ids(self.source, batch.column(ROW))
-            named = pa.RecordBatch.from_arrays(
-                [ids, *batch.columns[3:]], schema=pa.schema([pa.field(ROW_ID, pa.string()), *list(batch.schema)[3:]])
-            )
-            if cut:
-                yield self._cut(named, codes, first=position - batch.num_rows)
-            else:
-                yield named, codes
 
-    def _kept(self) -> Iterator[tuple[pa.RecordBatch, Codes]]:
+def cut_column(plan: CleaningPlan, config: CleanConfig) -> str:
+    """The text that a contiguous split of a language model's data is cut in; empty if whole rows are divided."""
+    features = [c for c in plan.with_role("feature") if not c.is_added]
+    is_cut = config.split.order == "contiguous" and config.task == "language_modelling" and features[0].type == "text"
+    return features[0].name if is_cut else ""
+
+
+def read_column(files: Sequence[Path], name: str) -> pa.ChunkedArray:
+    """One column of several parts' files, in order."""
+    columns = [pq.read_table(file, columns=[name], use_threads=False).column(0) for file in files]
+    return pa.chunked_array([chunk for column in columns for chunk in column.chunks], columns[0].type)
+
+
+def picked(file: Path, rows: Ints, *, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """Yield rows of a part by their positions, ascending, one row group at a time; a position may stand several times."""
+    with pq.ParquetFile(file) as part:
         begin = 0
-        for batch in read_parts(self.parts):
-            codes = self.codes[begin : begin + batch.num_rows]
-            begin += batch.num_rows
-            keep = codes >= 0
-            yield batch.filter(pa.array(keep)), codes[keep]
-
-    def _cut(self, batch: pa.RecordBatch, codes: Codes, *, first: int) -> tuple[pa.RecordBatch, Codes]:
-        """Replace each cut row by its pieces; later pieces have `.1`, `.2` after their row id."""
-        taken, ids, texts, new_codes = [], [], [], []
-        whole_ids, whole_texts = batch.column(ROW_ID).to_pylist(), batch.column(self.text).to_pylist()
-        for i in range(batch.num_rows):
-            pieces = self.pieces.get(first + i, ((0, len(whole_texts[i]), int(codes[i])),))
-            for number, (start, end, code) in enumerate(pieces):
-                taken.append(i)
-                ids.append(whole_ids[i] + (f".{number}" if number else ""))
-                texts.append(whole_texts[i][start:end])
-                new_codes.append(code)
-        rows = batch.take(pa.array(taken))
-        rows = rows.set_column(0, ROW_ID, pa.array(ids, pa.string()))
-        rows = rows.set_column(rows.schema.get_field_index(self.text), self.text, pa.array(texts, pa.string()))
-        return rows, np.array(new_codes, dtype=np.int8)
+        for group in range(part.num_row_groups):
+            end = begin + part.metadata.row_group(group).num_rows
+            first, last = np.searchsorted(rows, [begin, end])
+            if first < last:
+                names = None if columns is None else list(columns)
+                table = part.read_row_group(group, columns=names, use_threads=False).combine_chunks()
+                found = table if last - first == table.num_rows == len(np.unique(rows[first:last])) else None
+                found = table.take(pa.array(rows[first:last] - begin)) if found is None else found
+                yield from found.combine_chunks().to_batches()
+            begin = end
 
 
-def read_parts(parts: Sequence[Path], *, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """Yield the parts' rows in order, with the named columns or all."""
-    for part in parts:
-        if part.exists():  # a part of which no row was read has no file
-            file = pq.ParquetFile(part)
-            wanted = None if columns is None else list(columns)
-            yield from file.iter_batches(batch_size=ROWS_PER_BATCH, columns=wanted, use_threads=False)
-
-
-def read_keys(parts: Sequence[Path]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
-    """Both halves of all rows' keys: 16 bytes a row in memory."""
-    low, high = [], []
-    for batch in read_parts(parts, columns=[LOW, HIGH]):
-        low.append(batch.column(LOW).to_numpy())
-        high.append(batch.column(HIGH).to_numpy())
-    empty = np.empty(0, dtype=np.uint64)
-    return np.concatenate([empty, *low]), np.concatenate([empty, *high])
-
-
-def _evenly(batches: Iterable[tuple[pa.RecordBatch, Codes]]) -> Iterator[tuple[pa.RecordBatch, Codes]]:
-    """Cut a stream of batches into ones of ROWS_PER_BATCH rows, so that sums over them round alike."""
+def evenly(batches: Iterator[pa.RecordBatch], num_rows: int = ROWS_PER_BATCH) -> Iterator[pa.RecordBatch]:
+    """Cut a stream of batches into ones of so many rows, so that sums over them round alike."""
     pending: list[pa.RecordBatch] = []
-    waiting = np.empty(0, dtype=np.int8)
-    for batch, codes in batches:
+    waiting = 0
+    for batch in batches:
         pending.append(batch)
-        waiting = np.concatenate([waiting, codes])
-        while len(waiting) >= ROWS_PER_BATCH:
+        waiting += batch.num_rows
+        while waiting >= num_rows:
             rows = pa.Table.from_batches(pending)
-            yield _one_batch(rows.slice(0, ROWS_PER_BATCH)), waiting[:ROWS_PER_BATCH]
-            pending, waiting = rows.slice(ROWS_PER_BATCH).to_batches(), waiting[ROWS_PER_BATCH:]
-    if len(waiting):
-        yield _one_batch(pa.Table.from_batches(pending)), waiting
+            yield _one_batch(rows.slice(0, num_rows))
+            pending, waiting = rows.slice(num_rows).to_batches(), waiting - num_rows
+    if waiting:
+        yield _one_batch(pa.Table.from_batches(pending))
 
 
 def _one_batch(rows: pa.Table) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.concat_arrays(c.chunks) for c in rows.columns], schema=rows.schema)
-
-
-def _row_ids(source: str, ordinals: pa.Array) -> pa.Array:
-    return pc.binary_join_element_wise(source, ordinals.cast(pa.string()), "-")

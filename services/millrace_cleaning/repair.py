@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,75 +15,76 @@ from millrace import errors
 from millrace_cleaning import values
 from millrace_cleaning.convert import convert, storage_type
 from millrace_cleaning.infer import CleaningPlan, PlannedColumn
+from millrace_cleaning.steps.findings import Findings
 
-
-@dataclass(slots=True)
-class Repairs:
-    """What was changed, by column; and how many rows went, by rule."""
-
-    unparseable: Counter[str] = field(default_factory=Counter)
-    removed: Counter[str] = field(default_factory=Counter)
-
-    def merge(self, other: Repairs) -> None:
-        self.unparseable.update(other.unparseable)
-        self.removed.update(other.removed)
+STEP = "repair"
+"""Under which name the account says what is done here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a batch stands, for messages: the file, and how many of its rows came before."""
+    """Where a batch stands, for messages: the file, and where in it each row stands, from 0."""
 
     path: str
-    first_row: int
+    rows: npt.NDArray[np.int64]
 
 
-def repair(
-    batch: pa.RecordBatch, plan: CleaningPlan, *, null_values: Sequence[str], place: Place, repairs: Repairs
-) -> tuple[pa.RecordBatch, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
-    """Return the batch with the plan's columns and types, and which of its rows stay (not yet filtered).
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """A batch with the plan's columns and types; which of its rows stay (not yet filtered); and what was done."""
+
+    batch: pa.RecordBatch
+    keep: npt.NDArray[np.bool_]
+    findings: Findings
+
+
+def repair(batch: pa.RecordBatch, plan: CleaningPlan, *, null_values: Sequence[str], place: Place) -> Repaired:
+    """Give the batch the plan's columns.
+
+    Rules: `unparseable` (a value became null), `null` (the row goes), `imputed` (the null is filled in when it is written).
 
     Raises:
         InvalidData: A value or a null that its column's policy does not allow; the message has the file and the row.
     """
     arrays = []
     keep = np.ones(batch.num_rows, dtype=np.bool_)
+    findings = Findings()
     for column in plan.source_columns:
-        array = _typed(batch, column, null_values, place, repairs)
+        array = _typed(batch, column, null_values, place, findings)
         is_null = array.is_null().to_numpy(zero_copy_only=False)
         if column.on_null == "fail" and is_null.any():
             _refuse_null(column, place, int(np.argmax(is_null)))
         if column.on_null == "drop":
-            repairs.removed[f"null_{column.name}"] += int((is_null & keep).sum())
+            findings.add(np.flatnonzero(is_null & keep), action="removed", rule="null", column=column.name)
             keep &= ~is_null
+        if column.on_null == "impute":
+            findings.add(np.flatnonzero(is_null & keep), action="changed", rule="imputed", column=column.name)
         arrays.append(array)
     schema = pa.schema([pa.field(c.name, storage_type(c.type, c.shape)) for c in plan.source_columns])
     # Without columns Arrow forgets the number of rows, but a plan always has a feature.
-    return pa.RecordBatch.from_arrays(
-        [_fit(a, f.type) for a, f in zip(arrays, schema, strict=True)], schema=schema
-    ), keep
+    fitted = [_fit(a, f.type) for a, f in zip(arrays, schema, strict=True)]
+    return Repaired(pa.RecordBatch.from_arrays(fitted, schema=schema), keep, findings)
 
 
 def _typed(
-    batch: pa.RecordBatch, column: PlannedColumn, null_values: Sequence[str], place: Place, repairs: Repairs
+    batch: pa.RecordBatch, column: PlannedColumn, null_values: Sequence[str], place: Place, findings: Findings
 ) -> pa.Array:
     index = batch.schema.get_field_index(column.name)
     if index < 0:
         return pa.nulls(batch.num_rows, storage_type(column.type, column.shape))
     raw = _without_blanks(batch.column(index), column, null_values)
     array = convert(raw, column.type, shape=column.shape, vocabulary=column.vocabulary)
-    bad = pc.and_(raw.is_valid(), array.is_null())
-    num_bad = pc.sum(bad).as_py() or 0
-    if num_bad and column.on_unparseable == "fail":
-        row = pc.index(bad, True).as_py()
+    bad = np.flatnonzero(pc.and_(raw.is_valid(), array.is_null()).to_numpy(zero_copy_only=False))
+    if len(bad) and column.on_unparseable == "fail":
+        number = int(place.rows[bad[0]]) + 1
+        shown = "its value" if column.is_private else _shown(raw[int(bad[0])])
         raise errors.InvalidData(
-            f"{place.path}, row {place.first_row + row + 1}, column {column.name!r}: {_shown(raw[row])} is no {column.type}"
-            f"{_detail(column)}.",
+            f"{place.path}, row {number}, column {column.name!r}: {shown} is no {column.type}{_detail(column)}.",
             remedy="Correct it, or say `on_unparseable: nullify`.",
             field=f"with.columns.{column.name}",
-            row=place.first_row + row + 1,
+            row=number,
         )
-    if num_bad:
-        repairs.unparseable[column.name] += num_bad
+    findings.add(bad, action="changed", rule="unparseable", column=column.name)
     return array
 
 
@@ -109,10 +110,10 @@ def _refuse_null(column: PlannedColumn, place: Place, row: int) -> None:
     if column.role == "target":
         remedy = "Fill it in, or say `on_null_target: drop`."
     raise errors.InvalidData(
-        f"{place.path}, row {place.first_row + row + 1}: the {column.role} {column.name!r} is null (or NaN).",
+        f"{place.path}, row {int(place.rows[row]) + 1}: the {column.role} {column.name!r} is null (or NaN).",
         remedy=remedy,
         field=f"with.columns.{column.name}",
-        row=place.first_row + row + 1,
+        row=int(place.rows[row]) + 1,
     )
 
 

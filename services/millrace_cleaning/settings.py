@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from millrace import errors
 from millrace.contracts.schema import TASK_KINDS, ColumnType, Role, SplitName
 from millrace.contracts.stages import Port, StageConfig, StageKind
+from millrace_cleaning.near.settings import NearDedupConfig
 from millrace_cleaning.read_settings import ReadConfig
 from millrace_cleaning.steps.kinds import Step
 
@@ -93,6 +94,55 @@ class SplitConfig(StageConfig):
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
+class Bounds(StageConfig):
+    """What a number has to lie between, ends included."""
+
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Bounds:
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
+        return self
+
+
+class Expectation(StageConfig):
+    """Something that a data set has to be like, or else the stage fails: of all its rows, or of one column."""
+
+    rows: Bounds | None = Field(default=None, description="How many rows the data set has.")
+    removed: Bounds | None = Field(default=None, description="Share of the source's rows that are not in it.")
+    column: str = Field(default="", description="What follows is about this column, in all splits.")
+    nulls: Bounds | None = Field(default=None, description="Share of nulls.")
+    distinct: Bounds | None = Field(default=None, description="Number of labels of a category.")
+    min: Bounds | None = Field(default=None, description="Smallest number; of a text its length in characters.")
+    max: Bounds | None = Field(default=None, description="Largest number.")
+    mean: Bounds | None = None
+
+    @field_validator("min", mode="before")
+    @classmethod
+    def _at_least(cls, value: object) -> object:
+        return {"min": value} if isinstance(value, int | float) else value
+
+    @field_validator("max", mode="before")
+    @classmethod
+    def _at_most(cls, value: object) -> object:
+        return {"max": value} if isinstance(value, int | float) else value
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Expectation:
+        about_column = self.model_fields_set & {"nulls", "distinct", "min", "max", "mean"}
+        if about_column and not self.column:
+            raise ValueError(f"{min(about_column)}: say of which `column`")
+        if self.column and not about_column:
+            raise ValueError(f"say what is expected of {self.column!r}: nulls, distinct, min, max or mean")
+        if not self.model_fields_set:
+            raise ValueError("give rows, removed, or a column and what is expected of it")
+        return self
+
+
 class CleanConfig(ReadConfig):
     """`with` of a clean stage."""
 
@@ -115,6 +165,17 @@ class CleanConfig(ReadConfig):
         description="Keep only the first of rows with equal features. Default: true, unless all features are categories, "
         "integers, booleans or timestamps, where equal rows are usually separate observations. If kept, they share a split.",
     )
+    near_dedup: NearDedupConfig | None = Field(
+        default=None, description="Find rows whose texts are nearly equal, across all of the source. Default: no."
+    )
+    expect: tuple[Expectation, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="What the data set has to be like; else the stage fails and says what is not.",
+    )
+    account: Literal["all", "removed"] = Field(
+        default="all", description="Whether the account tells of every row that was touched, or of those that went."
+    )
     on_null_target: Literal["drop", "fail"] = "drop"
     on_unparseable: BadValuePolicy = "nullify"
     rows_per_shard: int = Field(default=65_536, ge=1, le=10_000_000)
@@ -128,6 +189,15 @@ class CleanConfig(ReadConfig):
         if value and value not in TASK_KINDS:
             raise ValueError(f"no task kind {value!r}; {errors.nearest(value, TASK_KINDS)}")
         return value
+
+    @model_validator(mode="after")
+    def _near_duplicates_can_stay_together(self) -> CleanConfig:
+        is_random = not self.split.by and not self.split.time and self.split.order == "random"
+        if self.near_dedup is not None and not self.near_dedup.drop and not is_random:
+            raise ValueError(
+                "near_dedup: near-duplicates that stay can share a split only where it is random; say `drop: true`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _disjoint(self) -> CleanConfig:
@@ -153,7 +223,7 @@ CLEAN = StageKind(
     module="millrace_cleaning.stage",
     config=CleanConfig,
     inputs={"raw": Port(type="source")},
-    outputs={"dataset": Port(type="dataset")},
+    outputs={"dataset": Port(type="dataset"), "quarantine": Port(type="quarantine", auto=False)},
     preload=("numpy", "pyarrow", "pyarrow.parquet"),
 )
 

@@ -2,68 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from millrace.contracts.schema import ROW_ID, SCHEMA_METADATA_KEY, DatasetSchema, Shard, SplitName
+from millrace.contracts.schema import ROW_ID, SCHEMA_METADATA_KEY, DatasetSchema
 from millrace_cleaning.convert import storage_type
+from millrace_cleaning.sizes import row_bytes
 
 ROWS_PER_GROUP = 8192
+BYTES_PER_GROUP = 64 * 2**20
+"""Of values, before compression. A row group has at most so many, or one row."""
 
 
-class ShardWriter:
-    """Writes one split as `data/<split>-00000.parquet` and so on, with a bounded number of rows in memory."""
+def write_shard(target: Path, batches: Iterable[pa.RecordBatch], *, schema: DatasetSchema) -> int:
+    """Write batches of rows, whose columns are row_id and the schema's, as one file; return the number of rows."""
+    form = arrow_schema(schema)
+    pending = form.empty_table()
+    sizes = np.empty(0, dtype=np.int64)
+    num_rows = 0
+    with pq.ParquetWriter(target, form, compression="zstd") as writer:
+        for batch in batches:
+            pending = pa.concat_tables([pending, pa.Table.from_batches([batch.cast(form)])])
+            sizes = np.concatenate([sizes, row_bytes(batch)])
+            num_rows += batch.num_rows
+            while (end := _group_end(sizes)) is not None:
+                _write(writer, pending.slice(0, end))
+                pending, sizes = pending.slice(end), sizes[end:]
+        if len(sizes):
+            _write(writer, pending)
+    return num_rows
 
-    def __init__(self, root: Path, *, split: SplitName, schema: DatasetSchema, rows_per_shard: int) -> None:
-        self.shards: list[Shard] = []
-        self._root = root
-        self._split = split
-        self._schema = arrow_schema(schema)
-        self._rows_per_shard = rows_per_shard
-        self._pending: list[pa.RecordBatch] = []
-        self._num_pending = 0
-        self._writer: pq.ParquetWriter | None = None
-        self._num_written = 0  # in the open shard
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Append rows whose columns are row_id and the schema's."""
-        if batch.num_rows:
-            self._pending.append(batch.cast(self._schema))
-            self._num_pending += batch.num_rows
-        while self._num_pending >= self._next_group():
-            self._write(self._next_group())
+def _write(writer: pq.ParquetWriter, rows: pa.Table) -> None:
+    """Write one row group. Rows are laid into one piece first: page ends follow the pieces of what is written."""
+    writer.write_table(rows.combine_chunks(), row_group_size=rows.num_rows)
 
-    def close(self) -> None:
-        if self._num_pending:
-            self._write(self._num_pending)
-        self._end_shard()
 
-    def _next_group(self) -> int:
-        return min(ROWS_PER_GROUP, self._rows_per_shard - self._num_written)
-
-    def _write(self, num_rows: int) -> None:
-        """Write one row group. Rows are laid into one piece first: page ends follow the pieces of what is written."""
-        rows = pa.Table.from_batches(self._pending, schema=self._schema)
-        group = rows.slice(0, num_rows).combine_chunks()
-        self._pending = rows.slice(num_rows).to_batches()
-        self._num_pending -= num_rows
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._root / self._path(), self._schema, compression="zstd")
-        self._writer.write_table(group, row_group_size=num_rows)
-        self._num_written += num_rows
-        if self._num_written == self._rows_per_shard:
-            self._end_shard()
-
-    def _path(self) -> str:
-        return f"data/{self._split}-{len(self.shards):05d}.parquet"
-
-    def _end_shard(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self.shards.append(Shard(path=self._path(), split=self._split, num_rows=self._num_written))
-        self._writer, self._num_written = None, 0
+def _group_end(sizes: npt.NDArray[np.int64]) -> int | None:
+    """Where the next row group ends; None if more rows may still belong to it."""
+    full = int(np.searchsorted(np.cumsum(sizes[:ROWS_PER_GROUP]), BYTES_PER_GROUP, side="left")) + 1
+    end = min(full, ROWS_PER_GROUP)
+    return end if end <= len(sizes) else None
 
 
 def arrow_schema(schema: DatasetSchema) -> pa.Schema:

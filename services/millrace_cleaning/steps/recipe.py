@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from millrace import errors
 from millrace.contracts.schema import ColumnType, Role
 from millrace_cleaning.convert import storage_type
-from millrace_cleaning.steps.findings import FINDINGS, Memo, Outcome, Scratch
+from millrace_cleaning.sizes import row_bytes
+from millrace_cleaning.steps.findings import FINDINGS, Outcome, Scratch
 from millrace_cleaning.steps.kinds import KINDS
 from millrace_cleaning.steps.settings import StepConfig
 
@@ -24,11 +24,24 @@ Flags = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Columns = Mapping[str, tuple[ColumnType, Role]]
 
-STEP = "step"
-ACCOUNTED = pa.schema(
-    [pa.field("row", pa.int64(), nullable=False), pa.field(STEP, pa.int16(), nullable=False), *list(FINDINGS)[1:]]
-)
-"""Findings of several steps: as FINDINGS, and the position of the step in its recipe."""
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How much went into a step and came out of it."""
+
+    rows_in: int = 0
+    bytes_in: int = 0
+    rows_out: int = 0
+    bytes_out: int = 0
+
+    def as_json(self) -> dict[str, int]:
+        return asdict(self)
+
+    def values(self) -> tuple[int, int, int, int]:
+        return self.rows_in, self.bytes_in, self.rows_out, self.bytes_out
+
+    def __add__(self, other: Flow) -> Flow:
+        return Flow(*(mine + theirs for mine, theirs in zip(self.values(), other.values(), strict=True)))
 
 
 class Apply(Protocol):
@@ -37,9 +50,9 @@ class Apply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step whose code is at hand. `index` is its position in the recipe."""
+    """A step whose code is at hand, and the name that tells it from the recipe's others."""
 
-    index: int
+    label: str
     config: StepConfig
     apply: Apply
 
@@ -51,17 +64,29 @@ class Ran:
     Attributes:
         batch: The rows that stay.
         rows: Their positions in the batch that was given.
-        findings: ACCOUNTED; rows are positions in the batch that was given.
+        findings: Of each step that found something, by its label; rows are positions in the batch that was given.
+        flow: How much went through each step, by its label.
     """
 
     batch: pa.RecordBatch
     rows: Ints
-    findings: pa.Table
+    findings: Sequence[tuple[str, pa.Table]]
+    flow: Mapping[str, Flow]
 
 
 def name_of(step: StepConfig) -> str:
     """What `step:` says."""
     return next(name for name, kind in KINDS.items() if type(step) is kind)
+
+
+def labels(steps: Sequence[StepConfig]) -> list[str]:
+    """A name for each step: what `step:` says, and a number from the second of a kind on."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in map(name_of, steps):
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    return found
 
 
 def resolve(steps: Sequence[StepConfig], columns: Columns) -> tuple[tuple[StepConfig, ...], Columns]:
@@ -96,7 +121,7 @@ def load(steps: Sequence[StepConfig]) -> list[Step]:
         StageFailed: The extra that a step needs is not installed here.
     """
     loaded = []
-    for index, step in enumerate(steps):
+    for index, (label, step) in enumerate(zip(labels(steps), steps, strict=True)):
         try:
             module = importlib.import_module(step.runs_in)
         except ImportError as error:
@@ -107,63 +132,52 @@ def load(steps: Sequence[StepConfig]) -> list[Step]:
                 remedy=f"pip install 'millrace[{step.extra}]'",
                 field=f"with.steps.{index}",
             ) from error
-        loaded.append(Step(index=index, config=step, apply=module.apply))
+        loaded.append(Step(label=label, config=step, apply=module.apply))
     return loaded
 
 
-def run(batch: pa.RecordBatch, steps: Sequence[Step], *, keep: Flags, seed: int) -> Ran:
+def run(batch: pa.RecordBatch, steps: Sequence[Step], *, keep: Flags, scratch: Scratch) -> Ran:
     """Apply steps to the rows of a batch that are kept so far.
 
     A row that a step removes is seen by the judging steps that follow, so that they all see one array and share what they
     compute of it; what they say of it is not heard. Before a step that writes into columns such rows are taken out.
     """
-    scratch = Scratch(memo=Memo(), seed=seed)
     rows = np.arange(batch.num_rows, dtype=np.int64)
     gone = ~keep
-    found = [ACCOUNTED.empty_table()]
+    found: list[tuple[str, pa.Table]] = []
+    flow: dict[str, Flow] = {}
+    sizes = row_bytes(batch) if steps else rows
     for step in steps:
         if gone.all() or (step.config.is_changing and gone.any()):
-            batch, rows, gone = _without(batch, rows, gone)
+            rows, sizes = rows[~gone], sizes[~gone]
+            batch, gone = batch.filter(pa.array(~gone)), np.zeros(len(rows), dtype=np.bool_)
             scratch.memo.forget(batch.columns)
-        if not batch.num_rows:
+        before = int((~gone).sum()), int(sizes[~gone].sum())
+        if batch.num_rows:
+            outcome = step.apply(batch, step.config, scratch)
+            assert outcome.batch.num_rows == batch.num_rows, f"{step.config.runs_in} lost rows"
+            table = _heard(outcome.findings.table(), rows, gone)
+            found += [(step.label, table)] if table.num_rows else []
+            gone = gone | outcome.findings.removed(batch.num_rows)
+            batch = outcome.batch
+            if step.config.is_changing:
+                scratch.memo.forget(batch.columns)
+            if step.config.is_changing or step.config.added_columns():
+                sizes = row_bytes(batch)
+        else:
             batch = _extended(batch, step.config)
-            continue
-        outcome = step.apply(batch, step.config, scratch)
-        assert outcome.batch.num_rows == batch.num_rows, f"{step.config.runs_in} lost rows"
-        table = outcome.findings.table()
-        at = table.column("row").to_numpy()
-        if gone.any():
-            heard = ~gone[at]
-            table, at = table.filter(pa.array(heard)), at[heard]
-        found.append(_accounted(table, rows[at], step.index))
-        gone = gone | outcome.findings.removed(batch.num_rows)
-        batch = outcome.batch
-        if step.config.is_changing:
-            scratch.memo.forget(batch.columns)
-    batch, rows, _ = _without(batch, rows, gone)
-    return Ran(batch=batch, rows=rows, findings=pa.concat_tables(found).unify_dictionaries().combine_chunks())
+        flow[step.label] = Flow(*before, int((~gone).sum()), int(sizes[~gone].sum()))
+    if gone.any():
+        batch, rows = batch.filter(pa.array(~gone)), rows[~gone]
+    return Ran(batch=batch, rows=rows, findings=found, flow=flow)
 
 
-def removals(findings: pa.Table, steps: Sequence[StepConfig]) -> Iterator[tuple[str, int]]:
-    """Yield (step and rule, rows that it removed). A row counts for the first rule that it broke."""
-    gone = findings.filter(pc.equal(findings.column("action"), "removed"))
-    first = np.unique(gone.column("row").to_numpy(), return_index=True)[1]
-    rules = Counter(
-        zip(gone.column(STEP).take(first).to_pylist(), gone.column("rule").take(first).to_pylist(), strict=True)
-    )
-    for (index, rule), count in sorted(rules.items()):
-        yield f"{name_of(steps[index])}.{rule}", count
-
-
-def _accounted(table: pa.Table, rows: Ints, index: int) -> pa.Table:
-    columns = [pa.array(rows), pa.array(np.full(len(rows), index, dtype=np.int16)), *table.columns[1:]]
-    return pa.table(columns, schema=ACCOUNTED)
-
-
-def _without(batch: pa.RecordBatch, rows: Ints, gone: Flags) -> tuple[pa.RecordBatch, Ints, Flags]:
-    if not gone.any():
-        return batch, rows, gone
-    return batch.filter(pa.array(~gone)), rows[~gone], np.zeros(int((~gone).sum()), dtype=np.bool_)
+def _heard(findings: pa.Table, rows: Ints, gone: Flags) -> pa.Table:
+    """Findings of rows that are still there, with the rows' positions in the batch that was given."""
+    at = findings.column("row").to_numpy()
+    if gone.any():
+        findings, at = findings.filter(pa.array(~gone[at])), at[~gone[at]]
+    return findings.set_column(0, FINDINGS.field("row"), pa.array(rows[at], pa.int32()))
 
 
 def _extended(batch: pa.RecordBatch, config: StepConfig) -> pa.RecordBatch:

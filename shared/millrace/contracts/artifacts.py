@@ -13,6 +13,7 @@ ArtifactType = Literal[
     "source",
     "dataset",
     "tokens",
+    "quarantine",
     "model",
     "report",
     "variants",

@@ -146,9 +146,14 @@ class Context:
         self.sink("metric", {"name": name, "value": value, "step": step})
 
     def write_artifact(
-        self, type: ArtifactType, files: Mapping[str, Path | bytes], *, meta: Mapping[str, Any] | None = None
+        self,
+        type: ArtifactType,
+        files: Mapping[str, Path | bytes | FileEntry],
+        *,
+        meta: Mapping[str, Any] | None = None,
     ) -> ArtifactRef:
-        """Store files (manifest path -> local path or bytes), blobs first, manifest last; return the reference."""
+        """Store files (manifest path -> local path, bytes, or the entry of a blob that is stored already), blobs first,
+        manifest last; return the reference."""
         return write_manifest(self.store, type, files, meta=meta or {})
 
     @property

@@ -1,0 +1,138 @@
+"""Between repair and profile: duplicates go, every other row gets its split, and the rows of every shard are picked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from millrace import errors
+from millrace.runtime.stage import Result, Task
+from millrace_cleaning import account
+from millrace_cleaning.divide import Keys, divide, drops_duplicates
+from millrace_cleaning.infer import CleaningPlan
+from millrace_cleaning.parts import ROW, read_column
+from millrace_cleaning.rounds.book import Book, book_of, note_book, plan_of
+from millrace_cleaning.rounds.job import Job
+from millrace_cleaning.rounds.near import Likeness, likeness, shingle_tasks
+from millrace_cleaning.rounds.picks import shelve_picks
+from millrace_cleaning.steps.findings import Findings
+
+Ints = npt.NDArray[np.int64]
+
+
+def after_repair(job: Job, results: Sequence[Result]) -> list[Task]:
+    """Ask for the shingles of what may be near-duplicates; if nothing may be, divide at once."""
+    name = note_book(job, [result["part"] for result in results], plan=results[0]["plan"])
+    book, plan = book_of(job, name), plan_of(job, results[0]["plan"])
+    keys = _keys(job, book)
+    repeated = _repeated(keys, plan, job)
+    if job.config.near_dedup is not None:
+        alive = repeated == np.arange(len(keys))
+        tasks = shingle_tasks(job, job.config.near_dedup, book, name=name, plan=plan, alive=alive)
+        if tasks:
+            return tasks
+    return _profile_tasks(job, book, keys, repeated, None, name=name, plan=plan)
+
+
+def after_shingles(job: Job, results: Sequence[Result]) -> list[Task]:
+    assert job.config.near_dedup is not None, "only who asks for near-duplicates has this round"
+    name = results[0]["book"]
+    book = book_of(job, name)
+    plan = plan_of(job, book.plan)
+    keys = _keys(job, book)
+    alike = likeness(job, job.config.near_dedup, results, num_rows=len(keys))
+    return _profile_tasks(job, book, keys, _repeated(keys, plan, job), alike, name=name, plan=plan)
+
+
+def _keys(job: Job, book: Book) -> Keys:
+    """The keys of all rows.
+
+    Raises:
+        InvalidData: No row is left.
+    """
+    if not book.with_rows:
+        removed = account.Tally()
+        for part in book.parts:
+            removed.merge(account.Tally.from_json(job.read(part.counts)["tally"]))
+        rules = ", ".join(f"{rule} ({count})" for rule, count in removed.removed.items()) or "none was read"
+        raise errors.InvalidData(
+            f"No row is left: {rules}.", remedy="Check the null policies, the columns' types and the steps."
+        )
+    return Keys.read([job.shelf.get(part.files["keys"]) for part in book.with_rows])
+
+
+def _repeated(keys: Keys, plan: CleaningPlan, job: Job) -> Ints:
+    """For each row, the first with equal features; itself where duplicates stay."""
+    return keys.repeated() if drops_duplicates(plan, job.config) else np.arange(len(keys), dtype=np.int64)
+
+
+def _profile_tasks(
+    job: Job, book: Book, keys: Keys, repeated: Ints, alike: Likeness | None, *, name: str, plan: CleaningPlan
+) -> list[Task]:
+    keep = repeated == np.arange(len(keys))
+    config = job.config.near_dedup
+    found = [(account.DEDUP, _duplicates(keys, repeated, job))]
+    together = None
+    if alike is not None and config is not None:
+        found.append((account.NEAR_DEDUP, _near_duplicates(keys, alike, job)))
+        if config.drop:
+            keep = keep & ~alike.repeats
+        else:
+            together = alike.first
+    crossed = _shelve_crossed(job, book, keys, found)
+    division = divide(keys, keep, plan=plan, config=job.config, seed=job.split_seed, together=together)
+    picks = shelve_picks(job, division, book.with_rows, rows_per_shard=job.config.rows_per_shard)
+    return [{"do": "profile", "book": name, "crossed": crossed, "split": split, "picks": p} for split, p in picks]
+
+
+def _duplicates(keys: Keys, repeated: Ints, job: Job) -> pa.Table:
+    rows = np.flatnonzero(repeated != np.arange(len(keys)))
+    findings = Findings()
+    details = _named("repeats", repeated[rows], keys, job)
+    findings.add(rows, action="removed", rule="duplicate", details=details)
+    return findings.table()
+
+
+def _near_duplicates(keys: Keys, alike: Likeness, job: Job) -> pa.Table:
+    config = job.config.near_dedup
+    assert config is not None
+    rows = np.flatnonzero(alike.repeats)
+    findings = Findings()
+    findings.add(
+        rows, action="removed" if config.drop else "flagged", rule="near_duplicate", values=alike.similarity[rows],
+        limit=config.threshold, details=_named("is in the cluster of", alike.first[rows], keys, job),
+    )  # fmt: skip
+    return findings.table()
+
+
+def _named(verb: str, rows: Ints, keys: Keys, job: Job) -> list[str]:
+    ordinals = read_column(keys.files, ROW).to_numpy()[rows]
+    return [f"{verb} {job.row_prefix}-{ordinal}" for ordinal in ordinals.tolist()]
+
+
+def _shelve_crossed(job: Job, book: Book, keys: Keys, found: Iterable[tuple[str, pa.Table]]) -> str:
+    """Shelve the account and the counts of what was found between rows; return the name of a note of both."""
+    found = list(found)
+    tally = account.Tally()
+    for step, table in found:
+        tally.add(step, table)
+    ordinals = read_column(keys.files, ROW).to_numpy()
+    paths, numbers = _places(book, ordinals)
+    entries = account.entries(found, ordinals=ordinals, files=paths, numbers=numbers, only=job.config.account)
+    target = job.path("crossed.parquet")
+    pq.write_table(entries, target, compression="lz4")
+    note: dict[str, Any] = {"tally": tally.to_json(), "entries": job.shelf.put(target), "num": entries.num_rows}
+    return job.note(note)
+
+
+def _places(book: Book, ordinals: Ints) -> tuple[list[str], Ints]:
+    """Each row's file, and its number there, from 0."""
+    parts = [part for part in book.parts if part.rows]
+    at = np.searchsorted([part.first_row for part in parts], ordinals, side="right") - 1
+    shift = np.array([part.first_in_file - part.first_row for part in parts], dtype=np.int64)
+    return [parts[i].path for i in at.tolist()], ordinals + shift[at]
