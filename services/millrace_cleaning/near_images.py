@@ -10,10 +10,12 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 UInt64s = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
@@ -25,24 +27,46 @@ _BITS = 64
 _CHUNK = 1 << 20
 
 
-def clusters(hashes: UInt64s, *, max_distance: int) -> Ints:
-    """Return for each hash the position of the first of its cluster.
+@dataclass(frozen=True, slots=True)
+class Lookalikes:
+    """Of each picture, the first of its cluster (itself, if it is alone), and how far it is from its nearest: 64 if alone.
 
-    A cluster is all that hangs together by pairs at most max_distance apart. The order of hashes decides which member
-    names a cluster, and nothing else does.
+    A cluster is all that hangs together by pairs within the distance asked for. The order of pictures decides which of
+    them names a cluster, and nothing else does.
+    """
+
+    first: Ints
+    distance: Ints
+
+
+def lookalikes(hashes: UInt64s, *, max_distance: int) -> Lookalikes:
+    """Find the clusters of pictures by their hashes.
 
     Args:
         max_distance: Of bits that differ; 0 to MAX_DISTANCE.
     """
     assert 0 <= max_distance <= MAX_DISTANCE
-    distinct, firsts, places = np.unique(hashes, return_index=True, return_inverse=True)
+    distinct, firsts, places, counts = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
     parents: Ints = np.arange(len(distinct), dtype=np.int64)
+    nearest = np.where(counts > 1, 0, _BITS).astype(np.int64)
     if max_distance:
         for left, right in near_pairs(distinct, max_distance=max_distance):
             parents = _joined(parents, left, right)
+            distances = np.bitwise_count(distinct[left] ^ distinct[right]).astype(np.int64)
+            np.minimum.at(nearest, left, distances)
+            np.minimum.at(nearest, right, distances)
     first_of_root = np.full(len(distinct), len(hashes), dtype=np.int64)
     np.minimum.at(first_of_root, parents, firsts)
-    return first_of_root[parents][places]
+    return Lookalikes(first_of_root[parents][places], nearest[places])
+
+
+def lookalikes_among(hashes: pa.ChunkedArray, *, alive: npt.NDArray[np.bool_], max_distance: int) -> Lookalikes:
+    """The same over all rows of a data set; those without a hash, and those that are not alive, stay alone."""
+    rows = np.flatnonzero(alive & hashes.is_valid().to_numpy())
+    found = lookalikes(hashes.fill_null(0).to_numpy()[rows], max_distance=max_distance)
+    first, distance = np.arange(len(hashes), dtype=np.int64), np.full(len(hashes), _BITS, dtype=np.int64)
+    first[rows], distance[rows] = rows[found.first], found.distance
+    return Lookalikes(first, distance)
 
 
 def near_pairs(hashes: UInt64s, *, max_distance: int) -> Iterator[tuple[Ints, Ints]]:

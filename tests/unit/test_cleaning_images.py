@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter, PngImagePlugin
 
 from millrace_cleaning.convert import BYTES_TYPE
-from millrace_cleaning.near_images import clusters
+from millrace_cleaning.near_images import lookalikes, lookalikes_among
 from millrace_cleaning.steps.findings import Scratch
 from millrace_cleaning.steps.images import checking, hashing, normalizing
 from millrace_cleaning.steps.images.metadata import strip
@@ -270,8 +270,11 @@ def naive_clusters(hashes: list[int], max_distance: int) -> list[int]:
 @settings(deadline=None, max_examples=150)
 def test_clusters_are_those_of_all_pairs(bases: list[int], edits: list[tuple[int, set[int]]], limit: int) -> None:
     hashes = bases + [bases[base % len(bases)] ^ sum(1 << bit for bit in bits) for base, bits in edits]
-    found = clusters(np.array(hashes, dtype=np.uint64), max_distance=limit)
-    assert found.tolist() == naive_clusters(hashes, limit)
+    found = lookalikes(np.array(hashes, dtype=np.uint64), max_distance=limit)
+    assert found.first.tolist() == naive_clusters(hashes, limit)
+    for i, (one, nearest) in enumerate(zip(hashes, found.distance.tolist(), strict=True)):
+        distances = [(one ^ other).bit_count() for j, other in enumerate(hashes) if j != i]
+        assert nearest == min((d for d in distances if d <= limit), default=64)
 
 
 def test_a_hundred_thousand_hashes_have_the_clusters_that_were_planted() -> None:
@@ -279,9 +282,16 @@ def test_a_hundred_thousand_hashes_have_the_clusters_that_were_planted() -> None
     base = rng.integers(0, 2**64, 20_000, dtype=np.uint64)
     bits = np.uint64(1) << rng.integers(0, 64, (4, 20_000), dtype=np.uint64)
     copies = [base ^ bits[0], base ^ bits[1] ^ bits[2], base ^ bits[3]]
-    found = clusters(np.concatenate([base, *copies, base]), max_distance=6)
+    found = lookalikes(np.concatenate([base, *copies, base]), max_distance=6).first
     assert (found.reshape(5, -1) == np.arange(20_000)).all()
 
 
 def test_no_hash_has_no_cluster() -> None:
-    assert clusters(np.empty(0, dtype=np.uint64), max_distance=6).tolist() == []
+    assert lookalikes(np.empty(0, dtype=np.uint64), max_distance=6).first.tolist() == []
+
+
+def test_rows_without_a_hash_and_rows_that_are_gone_stay_alone() -> None:
+    hashes = pa.chunked_array([pa.array([0b111, None], pa.uint64()), pa.array([0b111, None, 0b110], pa.uint64())])
+    found = lookalikes_among(hashes, alive=np.array([False, True, True, True, True]), max_distance=2)
+    assert found.first.tolist() == [0, 1, 2, 3, 2]
+    assert found.distance.tolist() == [64, 64, 1, 64, 1]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from millrace_cleaning.steps.findings import Findings, Outcome, Scratch
 from millrace_cleaning.steps.images.decoding import Fault, images_of, load, opaque, open_image, quiet
-from millrace_cleaning.steps.images.settings import HashImages
+from millrace_cleaning.steps.images.settings import MAX_PIXELS, HashImages
 
 UInt64s = npt.NDArray[np.uint64]
 _SIDE, _LOW = 32, 8
@@ -29,6 +29,12 @@ def apply(batch: pa.RecordBatch, config: HashImages, scratch: Scratch) -> Outcom
     findings.add(missing, action="flagged", rule="unhashed", column=config.column)
     name = config.added_columns()[0][0]
     return Outcome(batch.append_column(name, pa.array(hashes.view(np.int64), mask=~valid)), findings)
+
+
+def signatures(images: pa.Array) -> pa.RecordBatch:
+    """Return the column `hash` of a batch's pictures, by which lookalikes are found; null where none decodes."""
+    hashes, valid = hash_column(images, algorithm="phash", max_pixels=MAX_PIXELS)
+    return pa.record_batch({"hash": pa.array(hashes, mask=~valid)})
 
 
 def hash_column(array: pa.Array, *, algorithm: str, max_pixels: int) -> tuple[UInt64s, npt.NDArray[np.bool_]]:
