@@ -295,15 +295,15 @@ def _with_retry(graph: Graph, policy: Retry) -> Graph:
     return graph.model_copy(update={"stages": tuple(s.model_copy(update={"retry": policy}) for s in graph.stages)})
 
 
-# --- at most so many runs of a pipeline -------------------------------------------------------------------------------
-
-
 def test_a_run_whose_retry_was_accepted_has_no_end_any_more(folder: Folder) -> None:
     run_id, command = folder.run(chain("a"))
     folder.fold(failure(command))
     assert folder.ledger.run("default", run_id).error is not None
     view = folder.ledger.wish(retry(run_id))
     assert (view.status, view.finished_at, view.error) == ("queued", None, None)
+
+
+# --- at most so many runs of a pipeline -------------------------------------------------------------------------------
 
 
 def limited(max_runs: int, *names: str) -> Graph:

@@ -39,13 +39,14 @@ def found(home: Path, *, reported: bool = True) -> list[str]:
         records.append(record)
         return reported
 
-    bury_dead(home, report)
+    bury_dead(home, report, buried=lambda worker: (home / "buried").write_text(worker))
     return [record.subject.holder.nonce for record in records]
 
 
 def test_a_successor_finds_whom_a_killed_worker_held_once(tmp_path: Path) -> None:
     be_killed_at_work(tmp_path, "ended", "b", "c")
     assert found(tmp_path) == ["b", "c"]
+    assert (tmp_path / "buried").read_text() == "wrk_a"
     assert found(tmp_path) == []
     assert list((tmp_path / "work").iterdir()) == []
 
@@ -53,6 +54,7 @@ def test_a_successor_finds_whom_a_killed_worker_held_once(tmp_path: Path) -> Non
 def test_what_could_not_be_reported_is_left_for_another(tmp_path: Path) -> None:
     be_killed_at_work(tmp_path, "ended", "b")
     assert found(tmp_path, reported=False) == ["b"]
+    assert not (tmp_path / "buried").exists()
     assert found(tmp_path) == ["b"]
 
 

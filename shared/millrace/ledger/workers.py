@@ -66,9 +66,12 @@ def slots_of(workers: Iterable[WorkerRow]) -> dict[tuple[str, str], int]:
 
 
 def agreed_code(workers: Iterable[WorkerRow]) -> dict[tuple[str, str], str]:
-    """Digest of the code by service and stage kind; empty where workers of the service have different code, or none."""
+    """Digest of the code by service and stage kind; empty where workers of the service have different code, or none.
+
+    Who offers no slot, because it drains or died, is not asked.
+    """
     agreed: dict[tuple[str, str], str] = {}
-    everyone = list(workers)
+    everyone = [worker for worker in workers if any(worker.classes.values())]
     kinds = {kind for worker in everyone for kind in worker.code}
     for worker in everyone:
         for service in worker.services:

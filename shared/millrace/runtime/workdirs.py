@@ -75,17 +75,19 @@ def own_workdir(home: Path, worker_id: str) -> Iterator[Workdir]:
                 _remove(lock)
 
 
-def bury_dead(home: Path, report: Callable[[Record], bool]) -> None:
+def bury_dead(home: Path, report: Callable[[Record], bool], *, buried: Callable[[str], None]) -> None:
     """Report every holder of workers that died on this home, then remove what they left.
 
     Args:
         home: Of the factory.
         report: Says durably that the holder is lost; False: it could not, and the holder is left for another to report.
+        buried: Hears the id of each worker of which all was reported.
     """
     for lock in (home / "work").glob("*.lock"):
         with _taken(lock) as is_dead:
             if is_dead and all(report(record) for record in _records(lock.with_suffix(""))):
                 _remove(lock)
+                buried(lock.stem)
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class Worker:
             for thread in threads:
                 thread.start()
             try:
-                bury_dead(settings.home, lambda record: self._report(announcer, record))
+                bury_dead(settings.home, lambda record: self._report(announcer, record), buried=self._bid_farewell)
                 consumption.run()
             finally:
                 self.stop.set()
@@ -133,6 +133,11 @@ class Worker:
         )
         data = AttemptFailed(**dict(about), error=ErrorInfo.model_validate(errors.to_payload(lost)))
         return announcer.publish(data, tenant=record.tenant, traceparent=record.traceparent)
+
+    def _bid_farewell(self, worker_id: str) -> None:
+        """Say in a dead worker's place that it offers nothing: until its lease ended, its code and slots would count."""
+        last = {"worker_id": worker_id, "host": socket.gethostname(), "services": [], "classes": {}, "busy": {}}
+        self._bus.signal(f"worker.{worker_id}.heartbeat", {**last, "holders": [], "code": {}})
 
     def wake(self) -> None:
         """Look at `stop` now."""
