@@ -6,10 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from millrace import errors
 from millrace_cleaning.steps.findings import Scratch
 from millrace_cleaning.steps.pii.find import Finder
 from millrace_cleaning.steps.pii.settings import KINDS, NAMED, PiiConfig
@@ -182,6 +183,7 @@ def test_nulls_slices_and_large_strings_keep_their_shape() -> None:
         assert column.to_pylist() == [None, "<EMAIL>", "", None, "käse <EMAIL>"]
 
 
+@settings(deadline=None)  # the first call compiles
 @given(st.lists(st.text(st.sampled_from("äß€𝄞 @.x-1:\u00a0"), max_size=40), min_size=1, max_size=8))
 def test_places_are_right_in_any_unicode(around: list[str]) -> None:
     texts = [f"{text} | a.b@example.com | {text[::-1]}" for text in around]
@@ -207,3 +209,8 @@ def test_places_are_right_in_any_unicode(around: list[str]) -> None:
 def test_a_wrong_wish_is_refused_with_the_reason(fields: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         config(**fields)
+
+
+def test_names_without_a_model_are_refused_and_nothing_is_fetched() -> None:
+    with pytest.raises(errors.StageFailed, match="not installed here; nothing is downloaded"):
+        masked("Anna Meyer", ner="presidio", ner_model="a_model_that_nobody_has")

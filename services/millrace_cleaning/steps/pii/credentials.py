@@ -75,8 +75,8 @@ PRIVATE_KEYS = Group(
     (
         Shape(
             "secret",
-            r"-----BEGIN [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----[A-Za-z0-9+/=:,.\s\\-]{0,8000}?"
-            r"(?:-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----|(?![A-Za-z0-9+/=:,.\s\\-])|\Z)",
+            r"-----BEGIN [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----(?:[A-Za-z0-9+/=:,.\s\\]|-(?!----)){0,8000}+"
+            r"(?:-----END [A-Z0-9 ]{0,24}PRIVATE KEY(?: BLOCK)?-----)?",
             always,
         ),
     ),

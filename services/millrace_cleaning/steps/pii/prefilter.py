@@ -31,24 +31,25 @@ _AT_BYTE, _COLON, _DOT, _LESS, _HYPHEN, _BIG_B, _PLUS_BYTE, _ZERO = b"@:.<-B+0"
 Windows = npt.NDArray[np.int64]
 """Rows of (row, begin, end, signs); begin and end are positions in the data, in order and never overlapping."""
 Bytes = npt.NDArray[np.uint8]
+Offsets = npt.NDArray[np.int64]
 
 _compiled = cast(Callable[[Callable[..., Any]], Callable[..., Any]], njit(cache=True, nogil=True))
 
 
-def windows_of(data: Bytes, offsets: npt.NDArray[Any]) -> Windows:
+def windows_of(data: Bytes, offsets: Offsets) -> Windows:
     """Return the windows of a string column whose row i is data[offsets[i]:offsets[i + 1]]."""
     found: Windows = _scan(data, offsets, _CLASSES, _BIRTH_WORDS)
     return found
 
 
-def buffers_of(array: pa.Array) -> tuple[Bytes, npt.NDArray[Any]]:
-    """Return (data, offsets) of a string array without copying; offsets count from the data's begin."""
+def buffers_of(array: pa.Array) -> tuple[Bytes, Offsets]:
+    """Return (data, offsets) of a string array, the data without copying it; offsets count from the data's begin."""
     width = np.int64 if pa.types.is_large_string(array.type) else np.int32
     _, offsets, data = array.buffers()
     if offsets is None or not len(array):
-        return np.empty(0, dtype=np.uint8), np.zeros(len(array) + 1, dtype=width)
-    ends: npt.NDArray[Any] = np.frombuffer(offsets, dtype=width)[array.offset : array.offset + len(array) + 1]
-    return np.frombuffer(data or b"", dtype=np.uint8), ends
+        return np.frombuffer(b"", dtype=np.uint8), np.zeros(len(array) + 1, dtype=np.int64)
+    ends = np.frombuffer(offsets, dtype=width)[array.offset : array.offset + len(array) + 1]
+    return np.frombuffer(data or b"", dtype=np.uint8), ends.astype(np.int64)
 
 
 def _classes() -> Bytes:
@@ -82,11 +83,11 @@ _BIRTH_WORDS = np.array(
 
 
 @_compiled
-def _scan(data: Bytes, offsets: npt.NDArray[Any], classes: Bytes, birth_words: npt.NDArray[Any]) -> Windows:
+def _scan(data: Bytes, offsets: Offsets, classes: Bytes, birth_words: npt.NDArray[Any]) -> Windows:
     out = np.empty((64, 4), dtype=np.int64)
     num = 0
     for row in range(len(offsets) - 1):
-        first, last = np.int64(offsets[row]), np.int64(offsets[row + 1])
+        first, last = offsets[row], offsets[row + 1]
         cluster, digits, dots, plus, end = (
             first,
             0,

@@ -39,7 +39,7 @@ def replaced(column: pa.Array, hits: Hits, replacements: Sequence[bytes]) -> pa.
         pieces.append(replacements[i // 2] if i % 2 else view[begin:end])
     grown = np.array([len(r) for r in replacements], dtype=np.int64) - (hits.ends - hits.begins)
     by_row = np.bincount(hits.rows, weights=grown, minlength=len(column)).astype(np.int64)
-    new_offsets = offsets.astype(np.int64) - int(offsets[0])
+    new_offsets = offsets - offsets[0]
     new_offsets[1:] += np.cumsum(by_row)
     is_large = pa.types.is_large_string(column.type)
     if not is_large and int(new_offsets[-1]) > _MAX_BYTES:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from millrace import errors
 from millrace_cleaning.steps.findings import Findings, Outcome, Scratch
 from millrace_cleaning.steps.pii.find import Finder, Hits
+from millrace_cleaning.steps.pii.ner import with_names
 from millrace_cleaning.steps.pii.prefilter import buffers_of
 from millrace_cleaning.steps.pii.rewrite import replaced
 from millrace_cleaning.steps.pii.settings import KINDS, PiiConfig
@@ -22,11 +23,14 @@ def apply(batch: pa.RecordBatch, config: PiiConfig, scratch: Scratch) -> Outcome
 
     Raises:
         InvalidInput: Tokens are asked for and the worker's key is missing or another.
+        StageFailed: Names are asked for, and presidio or its model is not installed.
     """
     index = batch.schema.get_field_index(config.column)
     column = batch.column(index)
     tokens = _tokens(config, scratch)
     hits = _finder(config.to_json()).find(column)
+    if config.ner:
+        hits = with_names(column, hits, config)
     clean = replaced(column, hits, _replacements(column, hits, config, tokens))
     return Outcome(batch.set_column(index, batch.schema.field(index), clean), _account(hits, config))
 
