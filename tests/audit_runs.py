@@ -82,6 +82,6 @@ def dataset(store: Store, columns: Sequence[Column], splits: Mapping[str, pa.Tab
 def divided(rows: pa.Table, *, train: float = 0.7, validation: float = 0.1) -> dict[str, pa.Table]:
     """Rows cut in their order; they keep where they stood as their `row_id`."""
     rows = rows.add_column(0, "row_id", [[f"{'0' * 16}-{i}" for i in range(rows.num_rows)]])
-    ends = [int(rows.num_rows * train), int(rows.num_rows * (train + validation)), rows.num_rows]
+    ends = [round(rows.num_rows * share) for share in (train, train + validation, 1)]
     names = ("train", "validation", "test")
     return {name: rows.slice(a, b - a) for name, a, b in zip(names, [0, *ends], ends, strict=False)}

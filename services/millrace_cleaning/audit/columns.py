@@ -104,8 +104,8 @@ def _repeated(sample: Sample, columns: Sequence[Column]) -> Iterator[Finding]:
             yield _repeats(column.name, seen[key], correlation=1.0)
             continue
         seen[key] = column.name
-        if column.type in NUMBERS:
-            numeric.append((column.name, _filled(numbers_of(array))))
+        if column.type in NUMBERS and np.ptp(values := _filled(numbers_of(array))) > 0:
+            numeric.append((column.name, values))
     if len(numeric) > 1:
         correlation: Floats = np.asarray(np.corrcoef(np.stack([values for _, values in numeric])))
         for later in range(len(numeric)):

@@ -67,7 +67,8 @@ class RowKeys:
         first = _starts(low[order], high[order])
         origin = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
         leaked = codes[order] > codes[origin]
-        pairs = Pairs(rows=order[leaked], others=origin[leaked], kind="exact")
+        by_place = np.argsort(order[leaked])
+        pairs = Pairs(rows=order[leaked][by_place], others=origin[leaked][by_place], kind="exact")
         found = list(_duplicates(codes, pairs))
         if self.target:
             found += _contradictions(np.concatenate(self.targets)[order], first)
