@@ -39,9 +39,9 @@ class Model:
         label_of: (classes,): the position of a class's label.
     """
 
-    moves: npt.NDArray[np.uint16]
-    rows: npt.NDArray[np.int64]
-    features: npt.NDArray[np.int64]
+    moves: npt.NDArray[np.uint32]
+    rows: npt.NDArray[np.uint32]
+    features: npt.NDArray[np.int32]
     weights: Floats
     prior: Floats
     labels: tuple[str, ...]
@@ -97,9 +97,9 @@ def load_model() -> Model:
     source = LanguageIdentifier.from_model_file(MODEL_FILE)
     labels = tuple(source.labels)
     return Model(
-        moves=np.asarray(source.tk_nextmove, dtype=np.uint16),
-        rows=np.asarray(source.tk_row, dtype=np.int64) << 8,
-        features=np.asarray(source.tk_output, dtype=np.int64),
+        moves=np.asarray(source.tk_nextmove, dtype=np.uint32),
+        rows=np.asarray(source.tk_row, dtype=np.uint32) << 8,
+        features=np.asarray(source.tk_output, dtype=np.int32),
         weights=np.ascontiguousarray(source.nb_ptc, dtype=np.float32),
         prior=np.asarray(source.nb_pc, dtype=np.float32),
         labels=labels,
@@ -133,8 +133,8 @@ def _scores(offsets, data, sample, moves, rows, features, weights, prior):  # ty
                 byte = data[at]
                 upper += 65 <= byte <= 90 or byte >= 0x80
                 lower += 97 <= byte <= 122
-                state = np.int64(moves[rows[state] + byte])
-                feature = features[state]
+                state = np.int64(moves[np.int64(rows[state]) + byte])
+                feature = np.int64(features[state])
                 if feature >= 0:
                     if tally[feature] == 0:
                         touched[num] = feature

@@ -21,13 +21,13 @@ from millrace_cleaning.steps.text.judging import Judge
 from millrace_cleaning.steps.text.lines import code_at, width_at
 from millrace_cleaning.steps.text.memory import byte_at
 from millrace_cleaning.steps.text.settings import RepairTextConfig
-from millrace_cleaning.steps.text.suspects import COMPOSES, CONTROL, FOLLOWS, INVISIBLE, LEADS, LINE_END, LOSSY, suspects
+from millrace_cleaning.steps.text.suspects import C1, COMPOSES, CONTROL, FOLLOWS, INVISIBLE, LEADS, LINE_END, suspects
 
 Bits = npt.NDArray[np.uint32]
 
-_MISREAD = 1
+_MISREAD = 1 << 31
 """A row's bit, beside those of its characters: two in a row that look like UTF-8 read in another charset."""
-_ROW = _MISREAD | CONTROL | INVISIBLE | LINE_END | COMPOSES | LOSSY
+_ROW = _MISREAD | CONTROL | INVISIBLE | LINE_END | COMPOSES | C1
 
 _ENCODING_ALONE = ftfy.TextFixerConfig(
     unescape_html=False, remove_terminal_escapes=False, fix_latin_ligatures=False, fix_character_width=False,
@@ -42,7 +42,7 @@ def apply(batch: pa.RecordBatch, config: RepairTextConfig, scratch: Scratch) -> 
     judge = Judge("repair_text", config.column, texts.valid)
     bits = look(texts)
     if config.mojibake:
-        column, changed = _mended(column, bits & (_MISREAD | LOSSY) != 0, _fixed)
+        column, changed = _mended(column, bits & (_MISREAD | C1) != 0, _fixed)
         judge.changed("mojibake", changed)
         texts = texts_of(column)
         bits = look(texts) if changed.any() else bits

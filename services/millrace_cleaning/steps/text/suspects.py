@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 UInt32s = npt.NDArray[np.uint32]
 
-CONTROL, INVISIBLE, LINE_END, COMPOSES, LOSSY = 1 << 28, 1 << 29, 1 << 30, 1 << 27, 1 << 26
+CONTROL, INVISIBLE, LINE_END, COMPOSES, C1 = 1 << 28, 1 << 29, 1 << 30, 1 << 27, 1 << 26
 """Control characters; characters without width; ends of lines but LF; what NFC may change, alone or with what stands before
-it; U+FFFD and the C1 controls, which ftfy looks at."""
+it; the C1 controls, which ftfy takes for Windows-1252."""
 LEADS = (1 << 13) - 1
 FOLLOWS = 13
 """Bit i: in charset i, the character is what UTF-8 begins a character with; bit 13 + i: what goes on with it."""
@@ -33,7 +33,8 @@ def suspects() -> UInt32s:
     for code in (0xC2, 0xC3):  # ftfy mends "Ã " whose second half was taken for a space
         table[code] |= np.uint32(1 << 12)
     table[0x20] |= np.uint32(1 << FOLLOWS + 12)
-    table[[0xFFFD, *range(0x80, 0xA0)]] |= np.uint32(LOSSY)
+    table[0xFFFD] |= np.uint32(LEADS << FOLLOWS)  # a byte that was lost
+    table[range(0x80, 0xA0)] |= np.uint32(C1)
     table[[*range(9), 0x0B, *range(0x0E, 0x20), *range(0x7F, 0x85), *range(0x86, 0xA0)]] |= np.uint32(CONTROL)
     table[[*range(0x206A, 0x2070), *range(0xFFF9, 0xFFFD), 0xFFFE, 0xFFFF]] |= np.uint32(CONTROL)
     table[[0x200B, 0x2060, 0xFEFF]] |= np.uint32(INVISIBLE)
