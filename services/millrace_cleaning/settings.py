@@ -133,12 +133,12 @@ class Expectation(StageConfig):
 
     @model_validator(mode="after")
     def _says_something(self) -> Expectation:
-        about_column = self.model_fields_set & {"nulls", "distinct", "min", "max", "mean"}
+        about_column = {n for n in ("nulls", "distinct", "min", "max", "mean") if getattr(self, n) is not None}
         if about_column and not self.column:
             raise ValueError(f"{min(about_column)}: say of which `column`")
         if self.column and not about_column:
             raise ValueError(f"say what is expected of {self.column!r}: nulls, distinct, min, max or mean")
-        if not self.model_fields_set:
+        if not self.column and self.rows is None and self.removed is None:
             raise ValueError("give rows, removed, or a column and what is expected of it")
         return self
 

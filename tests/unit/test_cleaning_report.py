@@ -78,13 +78,16 @@ def test_examples_are_cut_to_what_fits(dataset: Dataset) -> None:
 
 def test_the_page_runs_nothing_and_fetches_nothing(dataset: Dataset) -> None:
     removed, nulls = {HOSTILE: 3, "duplicate": 7}, {"age": {"nulls": {"train": 4}}}
-    steps = [{"step": "length", "rows_in": 50, "removed": 3, "changed": 0, "flagged": 1}]
-    told = profile(removed=removed, columns=nulls, steps=steps, warnings=[HOSTILE])
+    steps = [{"step": "length", "rows_in": 50, "rows_out": 47, "bytes_in": 900, "bytes_out": 800}]
+    rules = [{"step": "length", "rule": HOSTILE, "action": "removed", "count": 3}]
+    told = profile(removed=removed, columns=nulls, steps=steps, rules=rules, warnings=[HOSTILE])
     page = render(told, dataset.schema, sampled(dataset)).decode()
     assert "<script" not in page
     assert re.findall(r"https?://|src=|href=|@import|url\(", page) == []
     assert "default-src 'none'" in page
-    assert all(f"<h2>{part}</h2>" in page for part in ("Steps", "Missing values", "Correlations", "Examples"))
+    assert all(
+        f"<h2>{part}</h2>" in page for part in ("Steps", "What rules did", "Missing values", "Correlations", "Examples")
+    )
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []

@@ -14,6 +14,8 @@ from millrace_cleaning import account
 from millrace_cleaning.expect import check_expectations
 from millrace_cleaning.infer import CleaningPlan
 from millrace_cleaning.profile import Profile
+from millrace_cleaning.report.page import render
+from millrace_cleaning.report.sampling import read_samples
 from millrace_cleaning.rounds.book import Book, book_of, plan_of
 from millrace_cleaning.rounds.job import Job
 from millrace_cleaning.split import SPLITS
@@ -45,6 +47,8 @@ def finish(context: Context, job: Job, results: Sequence[Result]) -> StageOutput
     }
     files["schema.json"] = _json(schema.model_dump(mode="json", by_alias=True))
     files["profile.json"] = _json(report)
+    sample = read_samples([job.shelf.get(r["sample"]) for r in results if "sample" in r])
+    files["report.html"] = render(report, schema, sample)
     dataset = context.write_artifact("dataset", files, meta=meta.model_dump(mode="json", by_alias=True))
     held = next(r for r in results if r["of"] == "quarantine")
     quarantine = context.write_artifact(
@@ -76,7 +80,7 @@ def _report(
         "format": "millrace.profile/v1", "rows_in": rows_in, "rows_out": profile.num_rows.total(), "removed": removed,
         "splits": {split: profile.num_rows[split] for split in SPLITS},
         "unparseable": dict(sorted(tally.unparseable.items())), "imputed": decided["imputed"], "unread": unread,
-        "steps": _steps(plan, [count["flow"] for count in counts]),
+        "steps": _steps(plan, [count["flow"] for count in counts], tally),
         "rules": [
             {"step": step, "rule": rule, "action": action, "count": count}
             for (step, rule, action), count in sorted(tally.rules.items())
@@ -85,12 +89,18 @@ def _report(
     }  # fmt: skip
 
 
-def _steps(plan: CleaningPlan, flows: Sequence[Mapping[str, Sequence[int]]]) -> list[dict[str, Any]]:
-    """How many rows, and bytes of their values, went into each step of the recipe and came out of it."""
+def _steps(
+    plan: CleaningPlan, flows: Sequence[Mapping[str, Sequence[int]]], tally: account.Tally
+) -> list[dict[str, Any]]:  # fmt: skip
+    """How many rows, and bytes of their values, went into each step of the recipe and came out, and what it found."""
     found = []
     for label in labels(plan.steps):
         total = sum((Flow(*flow[label]) for flow in flows if label in flow), Flow())
-        found.append({"step": label, **total.as_json()})
+        said = Counter[str]()
+        for (step, _, action), count in tally.rules.items():
+            said[action] += count * (step == label)
+        about = {"removed": total.rows_in - total.rows_out, "changed": said["changed"], "flagged": said["flagged"]}
+        found.append({"step": label, **total.as_json(), **about})
     return found
 
 
@@ -106,7 +116,8 @@ def _unread(rejects: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _warnings(
     plan: CleaningPlan, profile: Profile, tally: account.Tally, removed: Mapping[str, int], rows_in: int
 ) -> list[str]:
-    found = [f"{count} of {rows_in} rows went: {rule}." for rule, count in removed.items() if rule != "duplicate"]
+    unasked = {rule: count for rule, count in removed.items() if rule.startswith("null_")}
+    found = [f"{count} of {rows_in} rows went: {rule}." for rule, count in unasked.items()]
     found += [f"{count} values of {name!r} were unparseable and are null." for name, count in tally.unparseable.items()]
     if removed.get("duplicate", 0) > _MANY_DUPLICATES * rows_in:
         found.append(

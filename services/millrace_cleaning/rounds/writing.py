@@ -14,6 +14,7 @@ from millrace.runtime.stage import Result, Task
 from millrace_cleaning.account import write_account
 from millrace_cleaning.parts import cut_column, evenly
 from millrace_cleaning.read import QUARANTINE
+from millrace_cleaning.report.sampling import Sampler
 from millrace_cleaning.rounds.book import book_of, plan_of
 from millrace_cleaning.rounds.job import Job
 from millrace_cleaning.rounds.picks import Picks, read_picks
@@ -30,9 +31,12 @@ def write_data(job: Job, task: Task) -> Result:
     plan = plan_of(job, book_of(job, decided["book"]).plan)
     picks = read_picks(job.shelf.get(task["picks"]))
     rows = _rows(job, picks, imputed=decided["imputed"], text=cut_column(plan, job.config))
+    sampler = Sampler(schema)
     target = job.path("shard.parquet")
-    num_rows = write_shard(target, rows, schema=schema)
-    return _wrote(job, task, num_rows) | {"file": job.shelf.put(target)}
+    num_rows = write_shard(target, sampler.watch(rows), schema=schema)
+    sample = job.path("sample.parquet")
+    sampler.write(sample, task["split"])
+    return _wrote(job, task, num_rows) | {"file": job.shelf.put(target), "sample": job.shelf.put(sample)}
 
 
 def _rows(job: Job, picks: Picks, *, imputed: Mapping[str, Any], text: str) -> Iterator[pa.RecordBatch]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -17,6 +18,8 @@ if TYPE_CHECKING:  # the client imports httpx, which would cost --help 60 ms
     from millrace.client import Client
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_WIDE = 1000
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for scripts.")
 
@@ -102,7 +105,7 @@ def size(num_bytes: float) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-    """Print rows under their columns, or `empty` where there are none."""
+    """Print rows under their columns, or `empty` where there are none; without a terminal nothing is cut."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -115,4 +118,4 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty:
         table.add_column(column, no_wrap=True)
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
