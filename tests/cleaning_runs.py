@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ import pyarrow.parquet as pq
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.events import StageOutputs
 from millrace.contracts.schema import Column, DatasetMeta
-from millrace.runtime.stage import Context, Inputs, NextPlan, Task, local_context
+from millrace.runtime.stage import Context, Inputs, NextPlan, Result, Task, local_context
 from millrace.store.artifacts import write_manifest
 from millrace.store.local import LocalStore
 from millrace_cleaning import stage
+from millrace_cleaning.account import ACCOUNT
 from millrace_cleaning.settings import CleanConfig
 
 
@@ -32,6 +34,8 @@ class Cleaned:
     profile: dict[str, Any]
     summary: dict[str, Any]
     num_tasks: int
+    account: pa.Table
+    quarantine: pa.Table
 
     def rows(self, column: str) -> list[Any]:
         """A column of all splits."""
@@ -47,12 +51,20 @@ class Cleaned:
         return {value: split for split, table in self.splits.items() for value in table[column].to_pylist()}
 
 
-def clean(root: Path, files: Mapping[str, bytes | pa.Table], *, seed: int = 0, **config: Any) -> Cleaned:
-    """Clean files (manifest path -> bytes, or a table that is written as Parquet)."""
+def clean(
+    root: Path, files: Mapping[str, bytes | pa.Table], *, seed: int = 0, disorder: int | None = None, **config: Any
+) -> Cleaned:
+    """Clean files (manifest path -> bytes, or a table that is written as Parquet).
+
+    Args:
+        disorder: A seed: the tasks of each round are done in a random order, and each of them twice.
+    """
     store = LocalStore(root / "store", tenant="default")
     ref = write_manifest(store, "source", {path: _bytes(content) for path, content in files.items()}, meta={})
     with local_context(store, root, seed=seed) as context:
-        made, num_tasks = _run(context, CleanConfig.model_validate(config), {"raw": context.open_artifact(ref)})
+        made, num_tasks = _run(
+            context, CleanConfig.model_validate(config), {"raw": context.open_artifact(ref)}, disorder
+        )
         dataset = context.open_artifact(made.artifacts["dataset"])
         meta = DatasetMeta.model_validate(dataset.meta)
         splits = {
@@ -61,13 +73,17 @@ def clean(root: Path, files: Mapping[str, bytes | pa.Table], *, seed: int = 0, *
             if meta.of(name)
         }
         profile = json.loads(dataset.read("profile.json"))
-    return Cleaned(made.artifacts["dataset"], meta, splits, profile, dict(made.summary), num_tasks)
+        paths = sorted(f.path for f in dataset.manifest.files if f.path.startswith("account/"))
+        account = pa.concat_tables([ACCOUNT.empty_table(), *(pq.read_table(dataset.file(path)) for path in paths)])
+        held = pq.read_table(context.open_artifact(made.artifacts["quarantine"]).file("quarantine.parquet"))
+    summary = dict(made.summary)
+    return Cleaned(made.artifacts["dataset"], meta, splits, profile, summary, num_tasks, account, held)
 
 
-def _run(context: Context, config: CleanConfig, inputs: Inputs) -> tuple[StageOutputs, int]:
+def _run(context: Context, config: CleanConfig, inputs: Inputs, disorder: int | None) -> tuple[StageOutputs, int]:
     tasks: Sequence[Task] = stage.plan(context, config, inputs)
     while True:
-        results = [stage.work(context, config, inputs, json.loads(json.dumps(task))) for task in tasks]
+        results = _work(context, config, inputs, [json.loads(json.dumps(task)) for task in tasks], disorder)
         if isinstance(results[0], StageOutputs):
             return results[0], len(tasks)
         assert all(len(json.dumps(result)) <= 4096 for result in results)
@@ -75,6 +91,18 @@ def _run(context: Context, config: CleanConfig, inputs: Inputs) -> tuple[StageOu
         if not isinstance(merged, NextPlan):
             return merged, len(tasks)
         tasks = merged.tasks
+
+
+def _work(
+    context: Context, config: CleanConfig, inputs: Inputs, tasks: Sequence[Task], disorder: int | None
+) -> list[Result | StageOutputs]:
+    """The results of tasks, in the order of the tasks; with a seed, each is done twice, in a random order."""
+    if disorder is None:
+        return [stage.work(context, config, inputs, task) for task in tasks]
+    order = [*range(len(tasks))] * 2
+    random.Random(disorder).shuffle(order)
+    found = {number: stage.work(context, config, inputs, tasks[number]) for number in order}
+    return [found[number] for number in range(len(tasks))]
 
 
 def _bytes(content: bytes | pa.Table) -> bytes:
