@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter, PngImagePlugin
 
+from cleaning_runs import clean
 from millrace_cleaning.convert import BYTES_TYPE
 from millrace_cleaning.near_images import lookalikes, lookalikes_among
 from millrace_cleaning.steps.findings import Scratch
@@ -295,3 +297,29 @@ def test_rows_without_a_hash_and_rows_that_are_gone_stay_alone() -> None:
     found = lookalikes_among(hashes, alive=np.array([False, True, True, True, True]), max_distance=2)
     assert found.first.tolist() == [0, 1, 2, 3, 2]
     assert found.distance.tolist() == [64, 64, 1, 64, 1]
+
+
+def test_lookalikes_go_across_files_however_many_tasks_there_are(tmp_path: Path) -> None:
+    contents = [encoded(picture(seed=i), "PNG") for i in range(30)]
+    contents += [encoded(picture(seed=i), "JPEG", quality=60) for i in range(10)]
+    table = pa.table({"image": pa.array([{"bytes": data, "path": None} for data in contents], BYTES_TYPE),
+                      "y": [str(i % 2) for i in range(40)]})  # fmt: skip
+    files = {"a.parquet": table.slice(0, 25), "b.parquet": table.slice(25)}
+    asked: dict[str, Any] = {"target": "y", "near_dedup": {"column": "image"}}
+    at_once = clean(tmp_path / "once", files, **asked)
+    in_parts = clean(tmp_path / "parts", files, bytes_per_task=1, **asked)
+    assert at_once.summary["removed"] == {"near_duplicate": 10}
+    assert at_once.ref == in_parts.ref
+
+
+def test_a_recipe_strips_a_data_set_of_where_its_pictures_were_taken(tmp_path: Path) -> None:
+    contents = [with_secrets("JPEG") if i == 7 else encoded(picture(seed=i + 1), "JPEG") for i in range(20)]
+    table = pa.table({"image": pa.array([{"bytes": data, "path": None} for data in [*contents, b"broken"]], BYTES_TYPE),
+                      "y": [str(i % 2) for i in range(21)]})  # fmt: skip
+    made = clean(
+        tmp_path, {"a.parquet": table}, target="y", near_dedup=None,
+        steps=[{"step": "normalize_images"}, {"step": "check_images"}, {"step": "hash_images"}],
+    )  # fmt: skip
+    assert made.summary["removed"] == {"normalize_images.undecodable": 1}
+    assert not any(SECRET in row["bytes"] for row in made.rows("image"))
+    assert made.column("image_phash").role == "ignore"

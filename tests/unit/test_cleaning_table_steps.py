@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cleaning_runs import clean, csv_of
 from millrace import errors
 from millrace_cleaning.confidence import Inference
 from millrace_cleaning.infer import make_plan
@@ -342,3 +344,23 @@ def test_no_row_is_no_trouble() -> None:
     assert read([], "kg") == []
     assert spelled([]) == ([], [])
     assert found(checked(ages(), columns={"age": {"ge": 0, "isin": [1]}})) == []
+
+
+def test_a_recipe_over_a_table_says_what_it_removed_however_many_tasks_there_are(tmp_path: Path) -> None:
+    rows = [[i, f"{150 + i} cm" if i != 7 else "tall", ["red", "Red ", "blue"][i % 3], 10 + i % 7 if i != 50 else 9999, i % 2]
+            for i in range(120)]  # fmt: skip
+    files = {
+        "a.csv": csv_of(rows[:70], header=["k", "height", "colour", "n", "y"]),
+        "b.csv": csv_of(rows[70:], header=["k", "height", "colour", "n", "y"]),
+    }
+    steps = [
+        {"step": "map_values", "column": "colour", "case": "lower"},
+        {"step": "convert_units", "column": "height", "unit": "m"},
+        {"step": "check_table", "columns": {"k": {"ge": 3}}},
+        {"step": "outliers", "action": "remove", "columns": ["n"]},
+    ]
+    made = clean(tmp_path / "once", files, target="y", dedup=False, steps=steps)
+    assert made.summary["removed"] == {"check_table.ge": 3, "outliers.high": 1}
+    assert set(made.rows("colour")) == {"red", "blue"}
+    assert sorted(v for v in made.rows("height_m") if v is not None)[0] == 1.53
+    assert made.ref == clean(tmp_path / "parts", files, target="y", dedup=False, steps=steps, bytes_per_task=700).ref

@@ -20,14 +20,19 @@ class NearDedupConfig(StageConfig):
     Words are runs of letters, marks and digits of any script, in lower case; in scripts without spaces each character is
     one. A cluster is a connected component of similar pairs: each of its rows is similar to another one of it, though not
     to all. Its first row, in the source's order, stays.
+
+    Of an image column, pictures that look alike: whose perceptual hashes differ in few bits.
     """
 
-    column: str = Field(default="", description="Text column; default: the only text feature.")
+    column: str = Field(default="", description="Text or image column; default: the only text or image feature.")
     threshold: float = Field(
         default=0.8, ge=0.5, le=1, description="Jaccard similarity from which two rows are near-duplicates."
     )
     words_per_shingle: int = Field(
         default=5, ge=1, le=16, description="Words in a row that are compared; shorter texts are one shingle."
+    )
+    max_distance: int = Field(
+        default=6, ge=0, le=16, description="Of images: of the 64 bits of two perceptual hashes, how many may differ."
     )
     drop: bool = Field(default=True, description="False: all rows stay, and those of one cluster share a split.")
 

@@ -18,7 +18,7 @@ from millrace_cleaning.infer import CleaningPlan
 from millrace_cleaning.parts import ROW, read_column
 from millrace_cleaning.rounds.book import Book, book_of, note_book, plan_of
 from millrace_cleaning.rounds.job import Job
-from millrace_cleaning.rounds.near import Likeness, likeness, shingle_tasks
+from millrace_cleaning.rounds.near import Likeness, image_likeness, likeness, near_column, shingle_tasks
 from millrace_cleaning.rounds.picks import shelve_picks
 from millrace_cleaning.steps.findings import Findings
 
@@ -33,6 +33,9 @@ def after_repair(job: Job, results: Sequence[Result]) -> list[Task]:
     repeated = _repeated(keys, plan, job)
     if job.config.near_dedup is not None:
         alive = repeated == np.arange(len(keys))
+        if near_column(plan, job.config.near_dedup).type == "image":
+            alike = image_likeness(job, job.config.near_dedup, book, alive=alive)
+            return _profile_tasks(job, book, keys, repeated, alike, name=name, plan=plan)
         tasks = shingle_tasks(job, job.config.near_dedup, book, name=name, plan=plan, alive=alive)
         if tasks:
             return tasks
@@ -104,8 +107,8 @@ def _near_duplicates(keys: Keys, alike: Likeness, job: Job) -> pa.Table:
     rows = np.flatnonzero(alike.repeats)
     findings = Findings()
     findings.add(
-        rows, action="removed" if config.drop else "flagged", rule="near_duplicate", values=alike.similarity[rows],
-        limit=config.threshold, details=_named("is in the cluster of", alike.first[rows], keys, job),
+        rows, action="removed" if config.drop else "flagged", rule="near_duplicate", values=alike.measured[rows],
+        limit=alike.limit, details=_named("is in the cluster of", alike.first[rows], keys, job),
     )  # fmt: skip
     return findings.table()
 

@@ -16,7 +16,7 @@ from millrace_cleaning.read import Rejects, read_part
 from millrace_cleaning.repair import STEP, Place, repair
 from millrace_cleaning.rounds.book import DonePart, plan_of
 from millrace_cleaning.rounds.job import Job
-from millrace_cleaning.rounds.near import near_column
+from millrace_cleaning.rounds.near import signatures_of
 from millrace_cleaning.rounds.scanning import part_of
 from millrace_cleaning.steps.findings import Scratch
 from millrace_cleaning.steps.recipe import Flow, Ran, Step, load, run
@@ -84,10 +84,8 @@ class _PartWork:
         self.writer.add("keys", keys_of(ran.batch, ordinals, plan=self.plan, config=self.job.config))
         self.writer.add("measures", measures_of(ran.batch, plan=self.plan))
         if self.job.config.near_dedup is not None:
-            from millrace_cleaning.near.minhash import signatures
-
-            texts = ran.batch.column(near_column(self.plan, self.job.config.near_dedup))
-            self.writer.add("signatures", signatures(texts, config=self.job.config.near_dedup))
+            found = signatures_of(ran.batch, plan=self.plan, config=self.job.config.near_dedup)
+            self.writer.add("signatures", found)
 
     def finish(self) -> DonePart:
         self.rejects.flush()
