@@ -40,9 +40,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def fates(dataset: Path) -> list[tuple[str, str, str, str, str]]:
+def fates(dataset: Path, *, source: Path = PATH) -> list[tuple[str, str, str, str, str]]:
     """A row for each origin, the most frequent first."""
-    with gzip.open(PATH, "rt", encoding="utf-8") as file:
+    with gzip.open(source, "rt", encoding="utf-8") as file:
         origins = [json.loads(line)["origin"] for line in file]
     removed: dict[str, set[int]] = {origin: set() for origin in origins}
     changed: dict[str, set[int]] = {origin: set() for origin in origins}

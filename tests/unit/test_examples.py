@@ -141,3 +141,24 @@ def test_each_example_has_its_five_files_and_all_stages(name: str) -> None:
     assert files >= {"README.md", "baseline.py", "make_data.py", "pipeline.yaml", "run.py"}
     pipeline = YAML(typ="safe").load((EXAMPLES / name / "pipeline.yaml").read_text())
     assert list(pipeline["stages"]) == ["clean", "train", "evaluate", "optimize", "deploy"]
+
+
+def test_a_noisy_corpus_loses_its_noise_and_every_loss_is_in_the_account(tmp_path: Path) -> None:
+    raw = load("corpus", "make_data").make_data(tmp_path / "corpus.jsonl.gz")
+    pipeline = YAML(typ="safe").load((EXAMPLES / "corpus" / "pipeline.yaml").read_text())
+    config = CleanConfig.model_validate(pipeline["stages"]["clean"]["with"])
+    store = LocalStore(tmp_path / "store", tenant="default")
+    source = write_manifest(store, "source", {raw.name: raw}, meta={})
+    with local_context(store, tmp_path) as context:
+        inputs = {"raw": context.open_artifact(source)}
+        done = stage.work(context, config, inputs, stage.plan(context, config, inputs)[0])
+        assert not isinstance(done, dict)
+        dataset = context.open_artifact(done.artifacts["dataset"])
+        meta = DatasetMeta.model_validate(dataset.meta)
+        rows = {
+            row[0]: (int(row[1]), int(row[2])) for row in load("corpus", "run").fates(dataset.directory(), source=raw)
+        }
+        assert (dataset.directory() / "report.html").stat().st_size > 10_000
+    assert sum(total - removed for total, removed in rows.values()) == sum(splits(meta))
+    assert all(rows[origin][0] == rows[origin][1] for origin in ("German", "list", "repeated"))
+    assert rows["documentation"][1] < 0.5 * rows["documentation"][0]
