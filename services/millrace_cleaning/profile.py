@@ -186,6 +186,8 @@ class Profile:
     def _describe(self, column: PlannedColumn) -> dict[str, Any]:
         profile = self.columns[column.name]
         about: dict[str, Any] = {"type": column.type, "role": column.role, "nulls": dict(profile.nulls)}
+        if column.inferred is not None:
+            about["inferred"] = column.inferred.model_dump(mode="json")
         if column.type in _COUNTED:
             totals: Counter[str] = sum(profile.counts.values(), Counter())
             labels = sorted(totals, key=lambda label: (-totals[label], label))
