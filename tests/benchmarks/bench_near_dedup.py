@@ -1,8 +1,9 @@
 """Near-duplicates over a million documents, from Parquet to Parquet: time, memory, what is found and what is not.
 
-Two processes work on parts, and a third merges, as a clean stage with two workers does; the library's functions are called
-directly, with the stage's files in between, so that nothing else is measured. Rows that are dropped are left out of what is
-written at the end.
+Two processes work on parts, and a third merges, as a clean stage with two slots does; the library's functions are called
+directly, with files in between, so that nothing else is measured. Rows that are dropped are left out of what is written at the
+end. With `--stage`, a factory's clean stage does the same to the same corpus, which copies it into the store, infers and
+converts columns, drops exact duplicates, splits and profiles besides.
 """
 
 from __future__ import annotations
@@ -26,8 +27,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.factories import embedded
 from benchmarks.harness import Row, cpu_seconds, memory_bytes, row, write_results
 from benchmarks.near_corpus import Corpus, write_part
+from millrace import Pipeline
 from millrace_cleaning.near.clusters import Clusters, clusters
 from millrace_cleaning.near.lsh import candidate_rows, candidates
 from millrace_cleaning.near.minhash import signatures
@@ -113,17 +116,19 @@ def dedup(corpus: Corpus, pool: ProcessPoolExecutor, cost: Cost) -> Found:
     return Found(pairs, found, joined)
 
 
-def measure(documents: int, scratch: Path) -> list[Row]:
+def measure(documents: int, scratch: Path, *, stage: bool) -> list[Row]:
     corpus = Corpus(scratch, documents)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
         size_mb = sum(pool.map(write_part, [corpus] * corpus.num_parts, range(corpus.num_parts))) / 1e6
     with ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_one_thread) as pool:
         cost = Cost()
-        with _measured(cost):
+        with _measured(cost, os.getpid()):
             found = dedup(corpus, pool, cost)
     case = f"near_dedup_{documents}_documents"
+    dropped = int((~found.clusters.is_first).sum())
     return [
+        *(_through_stage(corpus, size_mb, dropped=dropped) if stage else []),
         row(case, "corpus", "MB", [size_mb]),
         row(case, "wall", "s", [cost.wall_s]),
         *(row(case, f"wall_{name}", "s", [seconds]) for name, seconds in cost.rounds.items()),
@@ -131,9 +136,32 @@ def measure(documents: int, scratch: Path) -> list[Row]:
         row(case, "mb_per_cpu_s", "MB/s", [size_mb / cost.cpu_s]),
         row(case, "peak_memory_pss", "MB", [cost.peak_bytes / 1e6]),
         row(case, "candidate_pairs", "pairs", [len(found.pairs)]),
-        row(case, "dropped", "rows", [int((~found.clusters.is_first).sum())]),
+        row(case, "dropped", "rows", [dropped]),
         *_against_planted(case, corpus, found),
         *_against_brute_force("brute_force_10000_documents", corpus, found),
+    ]
+
+
+def _through_stage(corpus: Corpus, size_mb: float, *, dropped: int) -> list[Row]:
+    pipeline = Pipeline.from_dict(
+        {
+            "api": "millrace/v1",
+            "name": "near_dedup",
+            "params": {"data": {"type": "dataset", "default": str(corpus.root / "texts")}},
+            "stages": {"clean": {"inputs": {"raw": "$params.data"}, "with": {"features": "text", "near_dedup": {}}}},
+        }
+    )
+    cost = Cost()
+    with embedded(MILLRACE_SLOTS=str(WORKERS)) as factory, _measured(cost, factory.pid):
+        summary = factory.client.submit(pipeline).result().stages["clean"].summary
+    found = summary["rows_in"] - summary["rows_out"]
+    assert found == dropped, f"the stage dropped {found} rows, the functions {dropped}"
+    case = f"near_dedup_stage_{corpus.documents}_documents"
+    return [
+        row(case, "wall", "s", [cost.wall_s]),
+        row(case, "cpu", "s", [cost.cpu_s]),
+        row(case, "mb_per_cpu_s", "MB/s", [size_mb / cost.cpu_s]),
+        row(case, "peak_memory_pss", "MB", [cost.peak_bytes / 1e6]),
     ]
 
 
@@ -217,22 +245,25 @@ def _timed(cost: Cost, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def _measured(cost: Cost) -> Iterator[None]:
-    """Take the time, the CPU time and the peak of the proportional set size, looked at ten times a second."""
+def _measured(cost: Cost, pid: int) -> Iterator[None]:
+    """Take the time, the CPU time and the peak of the proportional set size of a process and of all that it started.
+
+    The memory is looked at five times a second.
+    """
     done = threading.Event()
 
     def watch() -> None:
-        while not done.wait(0.1):
-            cost.peak_bytes = max(cost.peak_bytes, memory_bytes(os.getpid()))
+        while not done.wait(0.2):
+            cost.peak_bytes = max(cost.peak_bytes, memory_bytes(pid))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    cpu, begin = cpu_seconds([os.getpid()]), time.perf_counter()
+    cpu, begin = cpu_seconds([pid]), time.perf_counter()
     try:
         yield
     finally:
         cost.wall_s = time.perf_counter() - begin
-        cost.cpu_s = cpu_seconds([os.getpid()]) - cpu
+        cost.cpu_s = cpu_seconds([pid]) - cpu
         done.set()
         watcher.join()
 
@@ -240,9 +271,10 @@ def _measured(cost: Cost) -> Iterator[None]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--documents", type=int, default=1_000_000)
+    parser.add_argument("--stage", action="store_true", help="measure a factory's clean stage too")
     parser.add_argument(
         "--scratch", type=Path, default=None, help="where the corpus is written; about 10 kB a document"
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as directory:
-        write_results("near_dedup", measure(arguments.documents, Path(directory)))
+        write_results("near_dedup", measure(arguments.documents, Path(directory), stage=arguments.stage))

@@ -44,7 +44,10 @@ class Corpus:
         return np.linspace(0, self.documents, self.num_parts + 1).astype(np.int64)
 
     def file(self, kind: str, part: int) -> Path:
-        return self.root / f"{kind}-{part:05d}.parquet"
+        """What is kept of a part: `texts`, `couples`, or what a benchmark makes of it."""
+        folder = self.root / kind
+        folder.mkdir(exist_ok=True)
+        return folder / f"part-{part:05d}.parquet"
 
     def couples(self) -> dict[str, npt.NDArray[Any]]:
         """Rows of the originals and of their copies, and how similar they are."""
