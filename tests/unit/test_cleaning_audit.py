@@ -13,6 +13,9 @@ from PIL import Image
 
 from audit_runs import Audited, audit, dataset, divided
 from millrace import errors
+from millrace.contracts.artifacts import ArtifactRef
+from millrace.contracts.graph import expand
+from millrace.contracts.pipelines import Binding, PipelineSpec
 from millrace.contracts.schema import Column, ColumnType, Role
 from millrace.runtime.stage import local_context
 from millrace.store.local import LocalStore
@@ -20,6 +23,7 @@ from millrace_cleaning.audit import stage
 from millrace_cleaning.audit.giveaways import binned, information
 from millrace_cleaning.audit.models import auc
 from millrace_cleaning.audit.settings import AuditConfig
+from millrace_cleaning.extras import needing
 
 LEAKS = ["splits", "shift", "giveaways", "columns", "target"]
 
@@ -240,3 +244,25 @@ def test_information_is_all_of_a_copy_and_none_of_noise() -> None:
     classes = (values > 0).astype(np.int64)
     assert information(binned(values), classes) > 0.9
     assert information(binned(np.random.default_rng(1).normal(size=4000)), classes) < 0.02
+
+
+def test_an_audit_between_stages_changes_no_binding() -> None:
+    names = ("clean", "audit", "train", "evaluate", "audit_again", "deploy")
+    stages: dict[str, Any] = {name: {} for name in names}
+    stages |= {"audit_again": {"kind": "audit"}, "deploy": {"with": {"endpoint": "e"}}}
+    spec = PipelineSpec.model_validate(
+        {"api": "millrace/v1", "name": "p", "params": {"d": "dataset"}, "stages": stages}
+    )
+    graph = expand(spec, {"d": ArtifactRef(digest="0" * 64, type="source")})
+    inputs = {stage.name: stage.inputs for stage in graph.stages}
+    for name in ("audit", "train", "evaluate", "audit_again"):
+        assert inputs[name]["dataset"] == Binding(stage="clean", port="dataset")
+    assert inputs["deploy"]["report"] == Binding(stage="evaluate", port="report")
+
+
+def test_who_lacks_an_extra_is_told_its_name() -> None:
+    with (
+        pytest.raises(errors.StageFailed, match=r"needs cleanlabs, .*pip install 'millrace\[audit\]'"),
+        needing("audit"),
+    ):
+        import cleanlabs  # type: ignore[import-not-found]  # noqa: F401 - not there, which is the point

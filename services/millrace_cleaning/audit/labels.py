@@ -95,7 +95,7 @@ def find_suspects(
         findings.append(
             Finding(
                 code="label_errors", severity="error" if share >= _MANY else "warning", column=target,
-                message=f"{len(places):,} of {len(classes):,} labels ({share:.1%}) are probably wrong.",
+                message=f"{len(places):,} of {len(classes):,} labels ({share:.1%}) are suspected to be wrong.",
                 evidence={
                     "rows": len(places), "of": len(classes), "share": round(share, 6), "model_accuracy": round(accuracy, 4),
                     "given_and_suggested": [[labels[g], labels[s], n] for (g, s), n in confused],

@@ -79,16 +79,21 @@ def _thumbnail(content: bytes | None) -> Floats:
 
 
 def words_of(texts: Sequence[pa.Array]) -> sparse.csr_matrix:
-    """Texts as sublinear TF-IDF of their word pairs and words, hashed; each row of length one, terms of one row left out."""
-    joined = [" \n ".join(text or "" for text in row) for row in zip(*(t.to_pylist() for t in texts), strict=True)]
-    hashed = HashingVectorizer(n_features=_HASHES, ngram_range=(1, 2), norm=None, alternate_sign=False)
-    counts = hashed.transform(joined)
+    """Texts as sublinear TF-IDF of their words and word pairs, hashed; each row of length one, terms of one row left out."""
+    counts = counted_words(texts)
     frequency = np.bincount(counts.indices, minlength=_HASHES)
     kept = np.flatnonzero(frequency >= 2)
     kept = np.sort(kept[np.argsort(-frequency[kept], kind="stable")[:_MAX_TERMS]])
     if not len(kept):
         return sparse.csr_matrix((counts.shape[0], 1))
     return sparse.csr_matrix(TfidfTransformer(sublinear_tf=True).fit_transform(counts[:, kept]))
+
+
+def counted_words(texts: Sequence[pa.Array]) -> sparse.csr_matrix:
+    """How often each hashed word and word pair stands in each row, (N, 262,144); several texts of a row are one."""
+    joined = [" \n ".join(text or "" for text in row) for row in zip(*(t.to_pylist() for t in texts), strict=True)]
+    hashed = HashingVectorizer(n_features=_HASHES, ngram_range=(1, 2), norm=None, alternate_sign=False)
+    return sparse.csr_matrix(hashed.transform(joined))
 
 
 def standardised(values: Floats) -> npt.NDArray[np.float32]:
