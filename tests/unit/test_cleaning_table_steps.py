@@ -64,8 +64,9 @@ def test_policies_flag_nullify_and_fail() -> None:
     outcome = checked(ages(-1, 3), columns={"age": {"ge": 0}}, on_broken="nullify")
     assert outcome.batch["age"].to_pylist() == [None, 3]
     assert found(outcome) == [(0, "changed", "ge", "age", -1, 0)]
-    with pytest.raises(errors.InvalidData, match="'age' breaks the constraint ge 0 in 1 of 2 rows"):
-        checked(ages(-1, 3), columns={"age": {"ge": 0, "on_broken": "fail"}})
+    with pytest.raises(errors.InvalidData, match="'age' breaks the constraint ge 0, as do 1 of the rows") as refused:
+        checked(ages(3, -1, -2), columns={"age": {"ge": 0, "on_broken": "fail"}})
+    assert refused.value.context["row"] == 1
 
 
 _RULES = st.fixed_dictionaries(
@@ -364,3 +365,14 @@ def test_a_recipe_over_a_table_says_what_it_removed_however_many_tasks_there_are
     assert set(made.rows("colour")) == {"red", "blue"}
     assert sorted(v for v in made.rows("height_m") if v is not None)[0] == 1.53
     assert made.ref == clean(tmp_path / "parts", files, target="y", dedup=False, steps=steps, bytes_per_task=700).ref
+
+
+def test_a_run_that_fails_by_a_constraint_names_the_file_the_row_and_the_step(tmp_path: Path) -> None:
+    rows = [[i / 3, i % 2] for i in range(30)]
+    steps: list[dict[str, Any]] = [
+        {"step": "check_table", "columns": {"x": {"ge": 1}}},
+        {"step": "check_table", "columns": {"x": {"le": 8}}, "on_broken": "fail"},
+    ]
+    with pytest.raises(errors.InvalidData, match=r"a\.csv, row 26: column 'x' breaks the constraint le 8") as refused:
+        clean(tmp_path, {"a.csv": csv_of(rows, header=["x", "y"])}, target="y", steps=steps)
+    assert refused.value.field == "with.steps.1.columns.x"

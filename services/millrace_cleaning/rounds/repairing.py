@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from millrace import errors
 from millrace.runtime.stage import Result, Task
 from millrace_cleaning import account
 from millrace_cleaning.infer import CleaningPlan, private_columns
@@ -59,13 +60,24 @@ class _PartWork:
             raw, self.plan, null_values=self.job.config.null_values, place=Place(self.task["path"], numbers)
         )  # fmt: skip
         scratch = Scratch(seed=self.job.seed, pii_key=self.job.pii_key)
-        ran = run(repaired.batch, self.steps, keep=repaired.keep, scratch=scratch)
+        try:
+            ran = run(repaired.batch, self.steps, keep=repaired.keep, scratch=scratch)
+        except errors.InvalidData as error:
+            if "row" not in error.context:
+                raise
+            raise self._placed(error, numbers) from error
         self._account(((STEP, repaired.findings.table()), *ran.findings), ordinals, numbers)
         for label, flow in ran.flow.items():
             self.flow[label] = self.flow.get(label, Flow()) + flow
         self._write(ran, ordinals[ran.rows])
         self.num_read += raw.num_rows
         self.num_kept += ran.batch.num_rows
+
+    def _placed(self, error: errors.InvalidData, numbers: Ints) -> errors.InvalidData:
+        """What a step says of a row of the batch, with the file and the row's number there."""
+        row = int(numbers[error.context["row"]]) + 1
+        message = f"{self.task['path']}, row {row}: {error.message}"
+        return errors.InvalidData(message, remedy=error.remedy, field=error.field, row=row)
 
     def _account(self, found: Sequence[tuple[str, pa.Table]], ordinals: Ints, numbers: Ints) -> None:
         for step, table in found:

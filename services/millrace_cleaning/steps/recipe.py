@@ -141,20 +141,23 @@ def run(batch: pa.RecordBatch, steps: Sequence[Step], *, keep: Flags, scratch: S
 
     A row that a step removes is seen by the judging steps that follow, so that they all see one array and share what they
     compute of it; what they say of it is not heard. Before a step that writes into columns such rows are taken out.
+
+    Raises:
+        InvalidData: A step refuses a row; its `row` is the position in the batch that was given.
     """
     rows = np.arange(batch.num_rows, dtype=np.int64)
     gone = ~keep
     found: list[tuple[str, pa.Table]] = []
     flow: dict[str, Flow] = {}
     sizes = row_bytes(batch) if steps else rows
-    for step in steps:
+    for index, step in enumerate(steps):
         if gone.all() or (step.config.is_changing and gone.any()):
             rows, sizes = rows[~gone], sizes[~gone]
             batch, gone = batch.filter(pa.array(~gone)), np.zeros(len(rows), dtype=np.bool_)
             scratch.memo.forget(batch.columns)
         before = int((~gone).sum()), int(sizes[~gone].sum())
         if batch.num_rows:
-            outcome = step.apply(batch, step.config, scratch)
+            outcome = _applied(batch, step, scratch, rows=rows, field=f"with.steps.{index}")
             assert outcome.batch.num_rows == batch.num_rows, f"{step.config.runs_in} lost rows"
             table = _heard(outcome.findings.table(), rows, gone)
             found += [(step.label, table)] if table.num_rows else []
@@ -170,6 +173,16 @@ def run(batch: pa.RecordBatch, steps: Sequence[Step], *, keep: Flags, scratch: S
     if gone.any():
         batch, rows = batch.filter(pa.array(~gone)), rows[~gone]
     return Ran(batch=batch, rows=rows, findings=found, flow=flow)
+
+
+def _applied(batch: pa.RecordBatch, step: Step, scratch: Scratch, *, rows: Ints, field: str) -> Outcome:
+    try:
+        return step.apply(batch, step.config, scratch)
+    except errors.InvalidData as error:
+        error.field = f"{field}.{error.field}" if error.field else field
+        if "row" in error.context:
+            error.context["row"] = int(rows[error.context["row"]])
+        raise
 
 
 def _heard(findings: pa.Table, rows: Ints, gone: Flags) -> pa.Table:

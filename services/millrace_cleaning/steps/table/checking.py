@@ -149,10 +149,12 @@ def _nullified(batch: pa.RecordBatch, broken: Broken) -> pa.RecordBatch:
 
 
 def _refusal(broken: Broken, rows: npt.NDArray[np.int64]) -> errors.InvalidData:
+    """About the first row; how many more there are is counted within the batch. What a row holds is not said."""
     limit = "" if broken.limit is None or " " in broken.rule else f" {broken.limit:g}"
+    others = f", as do {len(rows) - 1:,} of the rows read with it" if len(rows) > 1 else ""
     return errors.InvalidData(
-        f"Column {broken.column!r} breaks the constraint {broken.rule}{limit} in {len(rows)} of {len(broken.is_broken)} rows.",
-        remedy="Correct them, or say `on_broken: flag` to see which they are.",
-        field=f"columns.{broken.column}",
-        row_in_batch=int(rows[0]),
+        f"column {broken.column!r} breaks the constraint {broken.rule}{limit}{others}.",
+        remedy="Correct it, or say `on_broken: flag` to see which rows do.",
+        field="rows" if " " in broken.rule else f"columns.{broken.column}",
+        row=int(rows[0]),
     )
