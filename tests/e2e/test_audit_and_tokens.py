@@ -17,6 +17,15 @@ from millrace.testing.factory import Factory
 TOPICS = ("wheel brake motor fuel gear", "flour butter sugar dough oven")
 
 
+REPACKED = Pipeline.from_dict(
+    {
+        "api": "millrace/v1", "name": "repacked", "params": {"rows": "dataset", "tokenizer": "dataset"},
+        "stages": {"tokenize": {"inputs": {"dataset": "$params.rows", "tokenizer": "$params.tokenizer"}}},
+    }
+)  # fmt: skip
+"""Takes a tokenizer as a file that the user has."""
+
+
 def documents(path: Path, *, wrong: int) -> Path:
     """Texts of two topics; some labels are wrong."""
     rows = []
@@ -61,6 +70,10 @@ def test_data_is_audited_and_packed_on_the_way(shared_factory: Factory, tmp_path
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert [tokenizer.decode(stream.document(i).tolist()) for i in range(len(stream))] == texts
     assert len(list(rows.glob("data/train-*.parquet"))) > 1
+
+    params = {"rows": result.dataset, "tokenizer": folder / "tokenizer.json"}
+    again = shared_factory.client.submit(REPACKED, params=params).result(timeout_s=100).stages["tokenize"]
+    assert again.summary["tokenizer"] == stream.meta.tokenizer
 
 
 @pytest.mark.timeout(120)
