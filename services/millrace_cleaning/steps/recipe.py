@@ -179,7 +179,8 @@ def _applied(batch: pa.RecordBatch, step: Step, scratch: Scratch, *, rows: Ints,
     try:
         return step.apply(batch, step.config, scratch)
     except errors.InvalidData as error:
-        error.field = f"{field}.{error.field}" if error.field else field
+        within = error.field.removeprefix("with.steps").lstrip(".")
+        error.field = f"{field}.{within}" if within else field
         if "row" in error.context:
             error.context["row"] = int(rows[error.context["row"]])
         raise
