@@ -128,6 +128,16 @@ DECOYS: Mapping[str, Make] = {
         "doi:{}", of=lambda r: f"10.1{digits_of(r, 3)}/s{digits_of(r, 5)}-0{digits_of(r, 2)}-{digits_of(r, 5)}"
     ),
     "shift": _said("if (A<<2 | B<<{})", of=lambda r: str(r.randint(3, 9))),
+    "invoice": _said("Invoice {} is open.", of=lambda r: f"{digits_of(r, 4)}-{digits_of(r, 4)}-{digits_of(r, 4)}"),
+    "article": _said("EAN {}", of=lambda r: digits_of(r, 13)),
+    "quantity": _said(
+        "{} units", "{} people", of=lambda r: f"{r.randint(100, 999)} {digits_of(r, 3)} {digits_of(r, 3)}"
+    ),
+    "groups of five": _said("{}", of=lambda r: f"{digits_of(r, 5)} {digits_of(r, 5)} {digits_of(r, 5)}"),
+    "section": _said("see section {}", of=lambda r: ".".join(str(r.randint(1, 9)) for _ in range(4))),
+    "zip code": _said("zip {}", of=lambda r: f"{digits_of(r, 5)}-{digits_of(r, 4)}"),
+    "positions": _said("chr1:{}", of=lambda r: f"{digits_of(r, 8)}-{digits_of(r, 8)}"),
+    "span of days": _said("{}", of=lambda r: f"2023-11-{r.randint(10, 28)} to 2024-01-{r.randint(10, 28)}"),
     "certificate": lambda r: "-----BEGIN CERTIFICATE-----\n" + _hex(60)(r) + "\n-----END CERTIFICATE-----",
     "url": _said("see {}", of=lambda r: f"https://shop.example.com/item/{digits_of(r, 8)}?ref={digits_of(r, 6)}"),
     "percentage": _said("rose by {}", of=lambda r: f"{r.randint(1, 99)}.{digits_of(r, 4)}%"),

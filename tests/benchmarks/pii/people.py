@@ -74,6 +74,11 @@ def phone(random: Random) -> str:
             f"+31 20 {n()}{d(6)}", f"06-{few()}{d(7)}",
             f"+48 22 {n()}{d(2)} {d(2)} {d(2)}",
             f"+55 11 9{n()}{d(3)}-{d(4)}", f"(11) 9{n()}{d(3)}-{d(4)}", f"+91 98{d(3)} {d(5)}", f"0049 30 {n()}{d(6)}",
+            f"+49-40-{n()}{d(6)}", f"+44 7911 12{d(4)}", f"+353 1 {random.choice('24678')}{d(2)} {d(4)}",
+            f"+46 70 {d(3)} {d(2)} {d(2)}",
+            f"+43 1 {n()}{d(6)}", f"+86 138 {d(4)} {d(4)}", f"+90 532 {d(3)} {d(2)} {d(2)}", f"0176/{n()}{d(6)}",
+            f"040-{n()}{d(6)}",
+            f"07400 {d(3)} {d(3)}", f"+91-98{d(3)}-{d(5)}", f"04.76.{d(2)}.{d(2)}.{d(2)}",
             f"+81 3-{n()}{d(3)}-{d(4)}", f"+61 2 9{d(3)} {d(4)}", f"+41 44 {n()}{d(2)} {d(2)} {d(2)}",
         )
     )  # fmt: skip
@@ -86,7 +91,12 @@ def iban(random: Random) -> str:
             ("GB", "NWBK" + digits_of(random, 14)), ("NL", "ABNA" + digits_of(random, 10)), ("ES", digits_of(random, 20)),
             ("IT", random.choice(string.ascii_uppercase) + digits_of(random, 22)), ("AT", digits_of(random, 16)),
             ("CH", digits_of(random, 17)), ("PL", digits_of(random, 24)), ("BE", digits_of(random, 12)),
-            ("SE", digits_of(random, 20)),            ("NO", digits_of(random, 11)),
+            ("SE", digits_of(random, 20)),
+            ("NO", digits_of(random, 11)), ("DK", digits_of(random, 14)), ("FI", digits_of(random, 14)),
+            ("PT", digits_of(random, 21)),
+            ("CZ", digits_of(random, 20)), ("IE", "AIBK" + digits_of(random, 14)), ("LU", digits_of(random, 16)),
+            ("SA", digits_of(random, 20)), ("GR", digits_of(random, 23)), ("RO", "BTRL" + digits_of(random, 16)),
+            ("HU", digits_of(random, 24)),
         )
     )  # fmt: skip
     number = iban_of(country, bban)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from stdnum import iban, luhn
 
-from millrace_cleaning.steps.pii.prefilter import TEN
+from millrace_cleaning.steps.pii.prefilter import SIX, TEN, TOKEN
 from millrace_cleaning.steps.pii.settings import PiiConfig
 from millrace_cleaning.steps.pii.shapes import END, IBAN_HEAD, START, Group, Shape, Span, digits_of, is_near
 
 _ISSUERS: tuple[tuple[int, int, tuple[int, ...]], ...] = (
-    (400000, 499999, (13, 16, 19)),  # Visa
+    (400000, 499999, (16, 19)),  # Visa
     (510000, 559999, (16,)), (222100, 272099, (16,)),  # Mastercard
     (340000, 349999, (15,)), (370000, 379999, (15,)),  # American Express
     (601100, 601199, (16, 19)), (644000, 659999, (16, 19)),  # Discover
     (352800, 358999, (16, 19)),  # JCB
-    (300000, 305999, (14,)), (360000, 369999, (14,)), (380000, 399999, (14,)),  # Diners Club
+    (300000, 305999, (14,)), (309000, 309999, (14,)), (360000, 369999, (14,)), (380000, 399999, (14,)),  # Diners Club
     (620000, 629999, (16, 17, 18, 19)),  # UnionPay
     (501800, 501899, (16,)), (502000, 502099, (16,)), (503800, 503899, (16,)), (589300, 589399, (16,)),  # Maestro
     (630400, 630499, (16,)), (675900, 676399, (16,)),
@@ -70,7 +70,7 @@ CARDS = Group(
     ),
 )
 IBANS = Group(
-    TEN,
+    SIX | TOKEN,
     r"(?<![A-Za-z0-9])(?=[A-Za-z]{2}[0-9]{2})",
     (Shape("iban", r"[A-Za-z]{2}[0-9]{2}(?:[ -]?[A-Za-z0-9]){11,30}", _iban),),
 )

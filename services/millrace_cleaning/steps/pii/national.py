@@ -21,6 +21,7 @@ from millrace_cleaning.steps.pii.prefilter import EIGHT, SIX
 from millrace_cleaning.steps.pii.settings import PiiConfig, PiiKind
 from millrace_cleaning.steps.pii.shapes import END, START, Confirm, Group, Shape, Span, is_near
 
+_AMERICAN = "[0-9]{3}([ -])[0-9]{2}\\1[0-9]{4}"
 _OMOCODE = "[0-9LMNPQRSTUVlmnpqrstuv]"
 
 
@@ -85,12 +86,12 @@ NUMBERS = Group(
         _number(
             "us_ssn",
             r"[0-9]{3}[ -]?[0-9]{2}[ -]?[0-9]{4}",
-            _said(ssn.is_valid, _words("ssn", "soc(?:ial|\\.)? ?sec"), shown="[0-9]{3}-[0-9]{2}-[0-9]{4}"),
+            _said(ssn.is_valid, _words("ssn", "ss ?(?:#|no|num)", "soc(?:ial|\\.)? ?sec"), shown=_AMERICAN),
         ),
         _number(
             "us_itin",
             r"9[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{4}",
-            _said(_is_itin, _words("itin", "taxpayer"), shown="[0-9]{3}-[0-9]{2}-[0-9]{4}"),
+            _said(_is_itin, _words("itin", "taxpayer"), shown=_AMERICAN),
         ),
         _number("uk_nhs", r"[0-9]{3}[ -]?[0-9]{3}[ -]?[0-9]{4}", _said(nhs.is_valid, _words("nhs", "national health"))),
         _number(
@@ -104,7 +105,8 @@ NUMBERS = Group(
         ),
         _number(
             "fr_nir",
-            r"[1-478] ?[0-9]{2} ?[0-9]{2} ?(?:[0-9]{2}|2[ABab]) ?[0-9]{3} ?[0-9]{3} ?[0-9]{2}",
+            r"[1-478][0-9]{4}(?:[0-9]{2}|2[ABab])[0-9]{6} ?[0-9]{2}"
+            r"|[1-478] [0-9]{2} [0-9]{2} (?:[0-9]{2}|2[ABab]) [0-9]{3} [0-9]{3} [0-9]{2}",
             _checked(_is_nir),
         ),
         _number("es_dni", r"[0-9]{8}-?[A-Za-z]|[0-9]{2}\.[0-9]{3}\.[0-9]{3}-?[A-Za-z]", _checked(dni.is_valid)),
@@ -124,7 +126,7 @@ NUMBERS = Group(
         _number(
             "in_aadhaar",
             r"[2-9][0-9]{3}[ -]?[0-9]{4}[ -]?[0-9]{4}",
-            _said(aadhaar.is_valid, _words("aadha+r", "uidai", "uid"), shown=r"[0-9]{4}([ -])[0-9]{4}\1[0-9]{4}"),
+            _said(aadhaar.is_valid, _words("aadha+r", "uidai", "uid"), shown="[0-9]{4} [0-9]{4} [0-9]{4}"),
         ),
     ),
 )

@@ -9,7 +9,7 @@ from millrace_cleaning.steps.pii.prefilter import AT, DOTS, HEX, TOKEN
 from millrace_cleaning.steps.pii.settings import PiiConfig
 from millrace_cleaning.steps.pii.shapes import Group, Shape, Span, always, is_near
 
-_LOCAL = re.compile(r"[\w.+%'&~!#$*=-]{1,64}\Z")
+_LOCAL = re.compile(r"[\w.+%'-]{1,64}\Z")
 _FILE_ENDS = frozenset(
     ("png", "jpg", "jpeg", "gif", "svg", "webp", "ico", "bmp", "css", "scss", "js", "mjs", "tsx", "jsx", "json", "html", "htm",
      "xml", "yml", "yaml", "toml", "txt", "csv", "pdf", "whl", "exe", "dll", "ini", "cfg", "lock", "log", "woff", "ttf", "wav")
@@ -34,7 +34,7 @@ def _email(text: str, span: Span, config: PiiConfig) -> Span | None:
     local = _LOCAL.search(text, max(0, at - 64), at)
     if local is None or text[at + 1 : end].rpartition(".")[2].lower() in _FILE_ENDS:
         return None
-    name = local[0].lstrip(".'*!#$&=~%-+")
+    name = local[0].lstrip(".'%-+")
     if not name or (name == "git" and text[end : end + 1] in (":", "/")):  # git@host:path is an address of code
         return None
     return at - len(name), end

@@ -20,7 +20,7 @@ _WORDS = re.compile(
 )
 """A word that says so, shortly before and in the same sentence."""
 _NO_PHONE = re.compile(
-    r"(?:isbn|issn|ean|order|invoice|ticket|tracking|version|serial|sku|case|ref(?:erence)?|doi|article|part)"
+    r"(?:isbn|issn|ean|order|invoice|ticket|tracking|version|serial|sku|case|ref(?:erence)?|doi|article|part|zip|postal)"
     r"(?: ?(?:no|nr|number|id|code))?[.:# ]{0,3}$",
     re.IGNORECASE,
 )
@@ -29,10 +29,16 @@ _DATE = re.compile(
 )
 _AMERICAN = re.compile(r"(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[ .-])[2-9][0-9]{2}[ .-][0-9]{4}")
 _SSN = re.compile(r"[0-9]{3}-[0-9]{2}-[0-9]{4}(?![0-9])")
+_ZIP = re.compile(r"[0-9]{5}-[0-9]{4}(?![0-9])")
 _GROUPS = re.compile(r"[0-9]+")
 _WITHOUT_ZERO = ("US", "ES", "PL")
 """Regions whose numbers never begin with 0."""
-_MORE = re.compile(r" {1,3}[0-9A-Fa-f]{2,4}(?![A-Za-z0-9])")
+_MORE = re.compile(r" {1,3}(?:[0-9A-Fa-f]{2,4}|[0-9]{5,})(?![A-Za-z0-9])")
+_THOUSANDS = re.compile(r"[0-9]{3} [0-9]{3} [0-9]{3}")
+_NUMBER = re.compile(
+    r"(?<![^\W\d_])(?:number|no|nr|nummer|número|numero|numéro|numer)(?![^\W\d_])[^0-9]{0,12}$", re.IGNORECASE
+)
+"""What makes of 612 345 678 a telephone number in Spain, and no quantity."""
 _SEPARATORS = re.compile(r"[^0-9]+")
 _TAIL = re.compile(r" +\(?[0-9]+$")
 _MAX_TAILS = 3
@@ -54,11 +60,15 @@ def _national(text: str, span: Span, config: PiiConfig) -> Span | None:
     if _NO_PHONE.search(text, max(0, start - 32), start) or _DATE.match(text, start) or is_near(text, start, IBAN_HEAD):
         return None
     is_said = is_near(text, start, _WORDS)
+    if _ZIP.match(text, start) and text[max(0, start - 3) : start - 1].isupper():
+        return None  # CA 94025-1234
     if not is_said and (_SSN.match(text, start) or text[max(0, start - 2) : start].strip(" -/").isdigit()):
         return None  # another number, or the later part of a longer one
     for end in _ends(text, span):
         written = text[start:end]
         if not is_said and (_is_other(written) or _MORE.match(text, end)):
+            continue
+        if not is_said and _THOUSANDS.fullmatch(written) and not is_near(text, start, _NUMBER):
             continue
         if any(_is_of(written, region, is_said=is_said) for region in config.phone_regions):
             return start, end
