@@ -23,7 +23,7 @@ def pipeline(**config: object) -> Pipeline:
         {
             "api": "millrace/v1",
             "name": "wishes",
-            "params": {"fail": {"type": "string", "default": ""}, "second_s": {"type": "number", "default": 0.3}},
+            "params": {"fail": {"type": "string", "default": ""}, "second_s": {"type": "float", "default": 0.3}},
             "stages": {
                 "first": {"kind": "noop", "with": config},
                 "second": {
