@@ -110,7 +110,10 @@ def entries(
 def _removal(step: str, rule: str, column: str) -> str:
     if step == repair.STEP:
         return f"{rule}_{column}"
-    return rule if step in BETWEEN_ROWS else f"{step}.{rule}"
+    if step in BETWEEN_ROWS:
+        return rule
+    family, dot, own = rule.partition(".")
+    return f"{step}.{own if dot and step.startswith(family) else rule}"  # a rule may begin with its step's name
 
 
 def slices(files: Iterable[tuple[str, int]]) -> Iterator[list[Slice]]:

@@ -137,9 +137,17 @@ def _decide_type(name: str, scan: ColumnScan, config: CleanConfig) -> ColumnType
     found = _infer_type(scan)
     if name in config.target or asked.role == "target":
         return _target_type(found, scan, config.task)
-    if found == "category" and config.task in ("text_classification", "language_modelling") and name in config.features:
+    if found == "category" and name in _texts_of(config):
         return "text"
     return found
+
+
+def _texts_of(config: CleanConfig) -> frozenset[str]:
+    """Columns that are asked for where only a text will do."""
+    of_task = config.features if config.task in ("text_classification", "language_modelling") else ()
+    compared = (config.near_dedup.column,) if config.near_dedup is not None else ()
+    of_steps = (s.column for s in config.steps if "text" in s.column_types and "category" not in s.column_types)
+    return frozenset((*of_task, *compared, *of_steps))
 
 
 def _target_type(found: ColumnType, scan: ColumnScan, task: str) -> ColumnType:

@@ -39,7 +39,10 @@ class StepConfig(StageConfig):
     is_private: ClassVar[bool] = False
     """Whether the column's raw values may be shown and kept nowhere: not in messages, scans or a quarantine."""
 
-    column: str = Field(default="", description="Column to work on; default: the only one of the step's types.")
+    column: str = Field(
+        default="",
+        description="Column to work on; default: the only one of the step's types, or the only feature among several.",
+    )
 
     def resolved(self, columns: Mapping[str, tuple[ColumnType, Role]]) -> Self:
         """This step with the names of the columns it works on, checked against the columns there are: name -> type, role.
@@ -52,13 +55,14 @@ class StepConfig(StageConfig):
         fitting = [name for name, (type_, _) in columns.items() if type_ in self.column_types]
         if not self.column_types:
             return self
-        if not self.column and len(fitting) != 1:
+        meant = [name for name in fitting if columns[name][1] == "feature"] if len(fitting) > 1 else fitting
+        if not self.column and len(meant) != 1:
             raise errors.InvalidData(
                 f"Say which column: {len(fitting)} are of type {' or '.join(self.column_types)}"
                 f"{': ' + ', '.join(fitting[:20]) if fitting else ''}.",
                 field="column",
             )
-        name = self.column or fitting[0]
+        name = self.column or meant[0]
         if name not in columns:
             raise errors.InvalidData(
                 f"The data has no column {name!r}; {errors.nearest(name, columns)}", field="column"
