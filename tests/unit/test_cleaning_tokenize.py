@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +54,13 @@ def dataset(store: Store, splits: Mapping[str, Sequence[Sequence[str | None]]]) 
     return write_manifest(store, "dataset", files, meta=meta.model_dump(mode="json", by_alias=True))
 
 
-def tokenize(root: Path, data: ArtifactRef, *, tokenizer: ArtifactRef | None = None, **config: Any) -> Made:
+def tokenize(
+    root: Path, data: ArtifactRef, *, tokenizer: ArtifactRef | None = None, num_threads: int = 1, **config: Any
+) -> Made:
     store = LocalStore(root / "store", tenant="default")
     settings = TokenizeConfig.model_validate(config)
-    with local_context(store, root) as context:
+    with local_context(store, root) as made:
+        context = replace(made, num_threads=num_threads)
         inputs = {"dataset": context.open_artifact(data)}
         if tokenizer:
             inputs["tokenizer"] = context.open_artifact(tokenizer)
@@ -198,6 +203,14 @@ def test_a_sample_is_drawn_by_the_seed(store: Store, tmp_path: Path) -> None:
     assert 150 <= len(drawn) <= 250
     assert len(list(texts.sampled_texts([path], "text", max_bytes=20_000, seed=3))) == len(drawn)
     assert len(list(texts.sampled_texts([path], "text", max_bytes=100_000, seed=3))) == 1000
+
+
+def test_threads_are_asked_for_within_a_task_alone(store: Store, tmp_path: Path) -> None:
+    before = dict(os.environ)
+    one = tokenize(tmp_path, dataset(store, {"train": [TEXTS]}), num_threads=1, **SMALL)
+    two = tokenize(tmp_path, dataset(store, {"train": [TEXTS]}), num_threads=2, **SMALL)
+    assert os.environ == before
+    assert one.ref == two.ref
 
 
 def test_training_twice_gives_the_same_bytes() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -16,10 +17,23 @@ from millrace_cleaning.tokenize.texts import pieces_of
 MAX_BYTES = 256 * 2**20
 
 
-def use_threads(num_threads: int) -> None:
-    """Let the library take so many threads of this process. Its pool is made once, when it is first used."""
-    os.environ["RAYON_NUM_THREADS"] = str(num_threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "true" if num_threads > 1 else "false"
+@contextmanager
+def threads(num_threads: int) -> Iterator[None]:
+    """Let the library take so many threads within this block; one means that it makes none, so the process stays clean.
+
+    It asks the environment: each time whether, and how many when it first makes them.
+    """
+    names = ("TOKENIZERS_PARALLELISM", "RAYON_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(zip(names, ("true" if num_threads > 1 else "false", str(num_threads)), strict=True))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def train_tokenizer(texts: Iterable[str], config: TokenizeConfig) -> bytes:

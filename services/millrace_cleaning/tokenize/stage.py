@@ -28,8 +28,8 @@ with needing("tokenize"):
         end_of_text_id,
         given_tokenizer,
         load_tokenizer,
+        threads,
         train_tokenizer,
-        use_threads,
         vocabulary_size,
     )
     from millrace_cleaning.tokenize.packing import Counts, append, dtype_of, pack, write_index
@@ -53,18 +53,29 @@ def plan(context: Context, config: TokenizeConfig, inputs: Inputs) -> Sequence[T
 
 
 def work(context: Context, config: TokenizeConfig, inputs: Inputs, task: Task) -> Result:
-    use_threads(context.num_threads)
-    dataset: Artifact = inputs["dataset"]
+    with threads(context.num_threads):
+        return (
+            _train(context, config, inputs["dataset"])
+            if task["do"] == "train"
+            else _encode(context, config, inputs, task)
+        )
+
+
+def _train(context: Context, config: TokenizeConfig, dataset: Artifact) -> Result:
     meta = _meta(dataset)
-    column = text_column(meta, config.column)
-    if task["do"] == "train":
-        shards = [dataset.file(s.path) for s in meta.of("train")]
-        texts = sampled_texts(shards, column, max_bytes=config.max_training_bytes, seed=context.seed)
-        return {"did": "train", "tokenizer": context.store.put_bytes(train_tokenizer(texts, config))}
+    texts = sampled_texts(
+        [dataset.file(s.path) for s in meta.of("train")], text_column(meta, config.column),
+        max_bytes=config.max_training_bytes, seed=context.seed,
+    )  # fmt: skip
+    return {"did": "train", "tokenizer": context.store.put_bytes(train_tokenizer(texts, config))}
+
+
+def _encode(context: Context, config: TokenizeConfig, inputs: Inputs, task: Task) -> Result:
+    dataset: Artifact = inputs["dataset"]
     tokenizer = load_tokenizer(context.store.get_bytes(task["tokenizer"], max_bytes=MAX_BYTES))
     ids, index = context.workdir / "part.bin", context.workdir / "part.idx"
     total = Counts()
-    arrays = read_texts([dataset.file(task["path"])], column)
+    arrays = read_texts([dataset.file(task["path"])], text_column(_meta(dataset), config.column))
     end_of_text, dtype = end_of_text_id(tokenizer, config.end_of_text), dtype_of(vocabulary_size(tokenizer))
     for counts in pack(arrays, tokenizer, end_of_text=end_of_text, dtype=dtype, ids=ids, index=index):
         total.add(counts)
