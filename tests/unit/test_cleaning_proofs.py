@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cleaning_runs import clean, csv_of
 from millrace.contracts.schema import SplitName
 from millrace.datasets.keys import row_keys, value_keys
 from millrace_cleaning.near.clusters import clusters
@@ -132,3 +134,38 @@ def test_counts_agree_with_a_look_at_every_pair_of_rows(rows: list[tuple[int, in
     late = [any(b >= value and 0 <= a < code for a, b in rows) for code, value in rows]
     assert whole.leaking_rows == sum(shared)
     assert order.leaking_rows == sum(late)
+
+
+def visits_table(num_rows: int = 200) -> pa.Table:
+    """Two rows of each user, a day apart, whose notes are copied from each other but for a word."""
+    random = np.random.default_rng(0)
+    notes = [" ".join(f"w{i}" for i in random.integers(50_000, size=80)) for _ in range(num_rows // 2)]
+    return pa.table(
+        {
+            "note": [*notes, *(f"{note} again" for note in notes)],
+            "user": [f"user-{i % (num_rows // 2)}" for i in range(num_rows)],
+            "day": [float(i // 2) for i in range(num_rows)],
+        }
+    )
+
+
+def proofs_of(root: Path, **config: Any) -> dict[str, dict[str, Any]]:
+    made = clean(root, {"visits.parquet": visits_table()}, features="note", bytes_per_task=20_000, **config)
+    return {proof["kind"]: proof for proof in made.profile["proofs"]}
+
+
+def test_a_clean_stage_proves_what_its_split_promises(tmp_path: Path) -> None:
+    found = proofs_of(tmp_path / "group", split={"by": "user"})
+    assert (found["groups"]["units"], found["groups"]["holds"]) == (100, True)
+    found = proofs_of(tmp_path / "time", split={"time": "day"})
+    assert (found["time"]["units"], found["time"]["holds"]) == (100, True)
+    found = proofs_of(tmp_path / "near", near_dedup={"drop": False})
+    assert (found["near_duplicates"]["units"], found["near_duplicates"]["holds"]) == (100, True)
+
+
+def test_a_leak_that_a_split_cannot_help_is_a_warning(tmp_path: Path) -> None:
+    rows = csv_of([[number % 4, "x"] for number in range(40)], header=["a", "b"])
+    made = clean(tmp_path, {"rows.csv": rows}, dedup=False, split={"order": "contiguous"})
+    (proof,) = made.profile["proofs"]
+    assert (proof["kind"], proof["holds"], proof["leaking_units"]) == ("duplicates", False, 4)
+    assert any("No row has an equal one in another split" in warning for warning in made.profile["warnings"])

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from millrace import errors
 from millrace.runtime.stage import Result, Task
 from millrace_cleaning import account
-from millrace_cleaning.divide import Keys, divide, drops_duplicates
+from millrace_cleaning.divide import Division, Keys, divide, drops_duplicates
 from millrace_cleaning.infer import CleaningPlan
-from millrace_cleaning.parts import ROW, read_column
+from millrace_cleaning.parts import GROUP, MOMENT, ROW, read_column
+from millrace_cleaning.proofs import Proof, prove
 from millrace_cleaning.rounds.book import Book, book_of, note_book, plan_of
 from millrace_cleaning.rounds.job import Job
 from millrace_cleaning.rounds.near import Likeness, image_likeness, likeness, near_column, shingle_tasks
@@ -87,10 +88,25 @@ def _profile_tasks(
             keep = keep & ~alike.repeats
         else:
             together = alike.first
-    crossed = _shelve_crossed(job, book, keys, found)
     division = divide(keys, keep, plan=plan, config=job.config, seed=job.split_seed, together=together)
+    crossed = _shelve_crossed(job, book, keys, found, _proofs(job, keys, division, alike))
     picks = shelve_picks(job, division, book.with_rows, rows_per_shard=job.config.rows_per_shard)
     return [{"do": "profile", "book": name, "crossed": crossed, "split": split, "picks": p} for split, p in picks]
+
+
+def _proofs(job: Job, keys: Keys, division: Division, alike: Likeness | None) -> list[Proof]:
+    """What is counted again from the rows' final splits. A text that is cut stands on both sides on purpose."""
+    rows, codes, split = division.rows, division.codes, job.config.split
+    if division.cuts is not None:
+        is_whole = np.bincount(rows)[rows] == 1
+        rows, codes = rows[is_whole], codes[is_whole]
+    return prove(
+        codes,
+        keys=(keys.low[rows], keys.high[rows]),
+        groups=read_column(keys.files, GROUP).to_numpy()[rows] if split.by else None,
+        clusters=None if alike is None else alike.first[rows],
+        moments=read_column(keys.files, MOMENT).to_numpy()[rows] if split.time else None,
+    )
 
 
 def _duplicates(keys: Keys, repeated: Ints, job: Job) -> pa.Table:
@@ -118,8 +134,10 @@ def _named(verb: str, rows: Ints, keys: Keys, job: Job) -> list[str]:
     return [f"{verb} {job.row_prefix}-{ordinal}" for ordinal in ordinals.tolist()]
 
 
-def _shelve_crossed(job: Job, book: Book, keys: Keys, found: Iterable[tuple[str, pa.Table]]) -> str:
-    """Shelve the account and the counts of what was found between rows; return the name of a note of both."""
+def _shelve_crossed(
+    job: Job, book: Book, keys: Keys, found: Iterable[tuple[str, pa.Table]], proofs: Sequence[Proof]
+) -> str:
+    """Shelve the account, the counts and the proofs of what was found between rows; return the name of a note of all."""
     found = list(found)
     tally = account.Tally()
     for step, table in found:
@@ -130,7 +148,7 @@ def _shelve_crossed(job: Job, book: Book, keys: Keys, found: Iterable[tuple[str,
     target = job.path("crossed.parquet")
     pq.write_table(entries, target, compression="lz4")
     note: dict[str, Any] = {"tally": tally.to_json(), "entries": job.shelf.put(target), "num": entries.num_rows}
-    return job.note(note)
+    return job.note({**note, "proofs": [proof.to_json() for proof in proofs]})
 
 
 def _places(book: Book, ordinals: Ints) -> tuple[list[str], Ints]:

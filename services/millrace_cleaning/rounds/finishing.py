@@ -67,18 +67,23 @@ def _report(
     """What `profile.json` says."""
     counts = [job.read(part.counts) for part in book.parts]
     tally = account.Tally()
-    for count in [*counts, job.read(decided["crossed"])]:
+    crossed = job.read(decided["crossed"])
+    for count in [*counts, crossed]:
         tally.merge(account.Tally.from_json(count["tally"]))
     rows_in = sum(part.rows for part in book.parts)
     removed = {rule: count for rule, count in sorted(tally.removed.items()) if count}
     warnings = [*plan.warnings, *_warnings(plan, profile, tally, removed, rows_in)]
+    warnings += [
+        f"The split leaks: {proof['leaking_rows']} rows break the claim '{proof['claim']}'"
+        for proof in crossed["proofs"] if not proof["holds"]
+    ]  # fmt: skip
     unread = _unread([count["rejects"] for count in counts])
     if unread["rows"] or unread["files"]:
         bad = sum(unread["rows"].values()), sum(unread["files"].values())
         warnings.insert(0, f"{bad[0]} rows and {bad[1]} files could not be read.")
     return {
         "format": "millrace.profile/v1", "rows_in": rows_in, "rows_out": profile.num_rows.total(), "removed": removed,
-        "splits": {split: profile.num_rows[split] for split in SPLITS},
+        "splits": {split: profile.num_rows[split] for split in SPLITS}, "proofs": crossed["proofs"],
         "unparseable": dict(sorted(tally.unparseable.items())), "imputed": decided["imputed"], "unread": unread,
         "steps": _steps(plan, [count["flow"] for count in counts], tally),
         "rules": [
