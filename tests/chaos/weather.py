@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.harness import RESULTS, Row, read_rows, row, write_results
@@ -29,7 +30,7 @@ def storm_over(settings: Settings, *, data: Path, servers: Mapping[str, Callable
     """Rage, wait for calm, and look whether all is well."""
     print(f"chaos: CHAOS_SEED={SEED} make chaos KILLS={KILLS} LIMIT_S={LIMIT_S:g}")
     began = time.monotonic()
-    with running_target(settings) as target:
+    with running_target(settings) as target, _telling_crashes(target):
         storm = Storm(target, seed=SEED, data=data, servers=servers)
         storm.rage(num_kills=KILLS, restarts_each=RESTARTS_EACH, num_power_losses=POWER_LOSSES, limit_s=LIMIT_S)
         raged_s = time.monotonic() - began
@@ -50,6 +51,19 @@ def storm_over(settings: Settings, *, data: Path, servers: Mapping[str, Callable
     assert orphans == [], orphans
     assert storm.kills.total() >= KILLS, "the storm was too slow to mean anything"
     assert all(storm.restarts[name] >= RESTARTS_EACH for name in servers or {})
+
+
+@contextmanager
+def _telling_crashes(target: Target) -> Iterator[None]:
+    """If the block fails, print what processes logged with a traceback: the logs go with the factory."""
+    try:
+        yield
+    except BaseException:
+        for home in {target.settings.home, target.second_home}:
+            for path in sorted(home.glob("logs/*.log*")):
+                crashed = [line for line in path.read_text(errors="replace").splitlines() if "Traceback" in line]
+                print(*(f"{path.name}: {line[-4000:]}" for line in crashed[-5:]), sep="\n")
+        raise
 
 
 def _why(target: Target, run_id: str) -> list[str]:
