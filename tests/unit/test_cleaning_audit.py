@@ -21,6 +21,7 @@ from millrace.runtime.stage import local_context
 from millrace.store.local import LocalStore
 from millrace_cleaning.audit import stage
 from millrace_cleaning.audit.giveaways import binned, information
+from millrace_cleaning.audit.matrix import arrays_of
 from millrace_cleaning.audit.models import auc
 from millrace_cleaning.audit.settings import AuditConfig
 from millrace_cleaning.extras import needing
@@ -266,3 +267,12 @@ def test_who_lacks_an_extra_is_told_its_name() -> None:
         needing("audit"),
     ):
         import cleanlabs  # type: ignore[import-not-found]  # noqa: F401 - not there, which is the point
+
+
+def test_wide_arrays_are_averaged_and_missing_ones_stay_missing() -> None:
+    values = np.arange(3 * 3000, dtype=np.float32).reshape(3, 3000)
+    array = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 3000, mask=pa.array([False, True, False]))
+    made = arrays_of(array)
+    assert made.shape == (3, 1000)
+    assert np.isnan(made[1]).all()
+    assert np.allclose(made[[0, 2]], values[[0, 2]].reshape(2, 1000, 3).mean(axis=2))

@@ -29,6 +29,9 @@ _HASHES = 2**18
 _MAX_TERMS = 50_000
 _THUMBNAIL = 16
 _MAX_ONE_HOT = 64
+_MAX_CHARACTERS = 20_000
+_MAX_WIDTH = 1024
+_ROWS_AT_ONCE = 256
 
 
 def numbers_of(array: pa.Array) -> Floats:
@@ -53,15 +56,22 @@ def codes_of(array: pa.Array) -> Ints:
 
 
 def arrays_of(array: pa.Array) -> Floats:
-    """Vectors, or images as numbers or files, as (N, d); a missing one is NaN, and so is a file that does not decode."""
+    """Vectors, or images as numbers or files, as (N, d); a missing one is NaN, and so is a file that does not decode.
+
+    Of more than 1,024 numbers neighbours are averaged: what tells large pictures apart at a glance is in them still.
+    """
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_struct(array.type):
         return np.stack([_thumbnail(content) for content in pc.struct_field(array, "bytes").to_pylist()])
     width = array.type.list_size
-    out = np.full((len(array), width), np.nan)
-    valid = array.is_valid().to_numpy(zero_copy_only=False)
-    out[valid] = array.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False).reshape(-1, width)
+    together = -(-width // _MAX_WIDTH)
+    out = np.full((len(array), width // together), np.nan)
+    for start in range(0, len(array), _ROWS_AT_ONCE):
+        part = array.slice(start, _ROWS_AT_ONCE)
+        numbers = part.flatten().cast(pa.float64()).to_numpy(zero_copy_only=False).reshape(-1, width)
+        numbers = numbers[:, : width // together * together].reshape(len(numbers), -1, together).mean(axis=2)
+        out[start : start + len(part)][part.is_valid().to_numpy(zero_copy_only=False)] = numbers
     return out
 
 
@@ -90,8 +100,12 @@ def words_of(texts: Sequence[pa.Array]) -> sparse.csr_matrix:
 
 
 def counted_words(texts: Sequence[pa.Array]) -> sparse.csr_matrix:
-    """How often each hashed word and word pair stands in each row, (N, 262,144); several texts of a row are one."""
-    joined = [" \n ".join(text or "" for text in row) for row in zip(*(t.to_pylist() for t in texts), strict=True)]
+    """How often each hashed word and word pair stands in each row, (N, 262,144); several texts of a row are one.
+
+    Of a longer text its first 20,000 characters count.
+    """
+    cut = [pc.utf8_slice_codeunits(text, 0, _MAX_CHARACTERS).to_pylist() for text in texts]
+    joined = [" \n ".join(text or "" for text in row) for row in zip(*cut, strict=True)]
     hashed = HashingVectorizer(n_features=_HASHES, ngram_range=(1, 2), norm=None, alternate_sign=False)
     return sparse.csr_matrix(hashed.transform(joined))
 

@@ -22,6 +22,7 @@ _MIN_COSINE = 0.9
 """Of vectors of words and word pairs: about nine words of ten."""
 _ROWS_AT_ONCE = 256
 _BY_CHANCE = 3.0
+_MANY_ROWS = 2000
 
 Block = tuple[str, Any]
 
@@ -61,7 +62,18 @@ def _blocks(sample: Sample, columns: Sequence[Column]) -> Iterator[Block]:
             yield "category", codes_of(sample.column(column.name))
     texts = [sample.column(c.name) for c in columns if c.type == "text"]
     if texts:
-        yield "words", normalize(counted_words(texts).sqrt())  # every word counts, the rare ones too
+        yield "words", _telling(counted_words(texts).sqrt())
+
+
+def _telling(words: Any) -> Any:
+    """Rows of length one, of all words, the rare ones too; in many rows without those of every twentieth row.
+
+    Such words are in no row's favour, and comparing them is nearly all of the work.
+    """
+    if words.shape[0] > _MANY_ROWS:
+        frequency = np.bincount(words.indices, minlength=words.shape[1])
+        words = words[:, np.flatnonzero((frequency > 0) & (frequency < words.shape[0] / 20))]
+    return normalize(words)
 
 
 def _nearest(

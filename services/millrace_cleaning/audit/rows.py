@@ -19,7 +19,9 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 Codes = npt.NDArray[np.int8]
 """A split's position in SPLITS, for each row."""
 
-_ROWS_PER_BATCH = 1024
+_ROWS_PER_BATCH = 256
+_MAX_BYTES = 512 * 2**20
+"""Of a sample, as its rows lie compressed in their shards: twenty thousand photographs are more than memory holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,12 @@ class Data:
         return self.meta.schema_.with_role("feature")
 
     @property
+    def columns(self) -> list[str]:
+        """All that an audit reads."""
+        roles = ("feature", "target", "group", "time")
+        return [ROW_ID, *(c.name for c in self.meta.schema_.columns if c.role in roles)]
+
+    @property
     def target(self) -> Column | None:
         """The column to predict, if there is exactly one."""
         targets = self.meta.schema_.with_role("target")
@@ -92,17 +100,18 @@ def open_data(artifact: Artifact) -> Data:
 def draw(
     data: Data, *, max_rows: int, seed: int, see: Callable[[pa.RecordBatch, int], None], progress: Callable[[int], None]
 ) -> Sample:
-    """Let every row pass by `see`, and keep about max_rows of them; all if there are no more.
+    """Let every row pass by `see`, and keep about max_rows of them, fewer if they are large; all if there are no more.
 
     Args:
         see: Called with each batch and its split's code, in order.
         progress: Called with how many rows have passed.
     """
-    share = max_rows / data.num_rows
+    size = sum(data.artifact.entry(shard.path).size_bytes for shard in data.meta.shards)
+    share = min(max_rows / data.num_rows, _MAX_BYTES / max(size, 1))
     random = np.random.default_rng(seed)
     kept, codes, positions = [], [], []
     begin = 0
-    for batch, code in data.batches():
+    for batch, code in data.batches(data.columns):
         see(batch, code)
         chosen = random.random(batch.num_rows) < share
         kept.append(batch.filter(pa.array(chosen)))
