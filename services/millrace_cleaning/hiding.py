@@ -24,7 +24,8 @@ def hiding(*, if_private: bool) -> Iterator[None]:
     except Exception as error:
         if not if_private:
             raise
-        frame = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        frame = next((f for f in reversed(frames) if "millrace" in f.filename), frames[-1])
         where = f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}"
         raised = type(error).__name__
     else:
@@ -32,4 +33,4 @@ def hiding(*, if_private: bool) -> Iterator[None]:
     raise errors.StageFailed(
         f"Cleaning raised {raised} ({where}). Its text is not shown, as the recipe has a private column.",
         remedy="Report it with these words; run it without the step `pii` on data that may be shown to see more.",
-    )
+    ) from None
