@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import urllib3
 from minio import Minio
@@ -119,7 +120,7 @@ def translated(where: Endpoint) -> Iterator[None]:
         yield
     except S3Error as error:
         raise _from_code(where, error.code or "", error.message or "") from error
-    except (ServerError, InvalidResponseError) as error:
+    except (ServerError, InvalidResponseError, ElementTree.ParseError) as error:  # half a document, from one that dies
         raise errors.Unavailable(
             f"The store at {where.host} did not answer as an S3 service does: {str(error)[:200]}.",
             remedy="Check that MILLRACE_STORE_URL names an S3 service, and its state.",
