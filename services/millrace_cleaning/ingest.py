@@ -33,6 +33,12 @@ def work(context: Context, config: IngestConfig, inputs: Inputs, task: Task) -> 
     settings: Settings = load_settings()
     files = pinned_files(context, pinned, settings) if pinned else list_files(uri, settings=settings)
     total = sum(file.size_bytes for file in files)
+    if total > config.max_bytes:
+        raise errors.InvalidInput(
+            f"{uri!r} holds {total} bytes, more than {config.max_bytes}.",
+            remedy="Name a smaller part of it, or raise `max_bytes`.",
+            field="with.max_bytes",
+        )
     entries: dict[str, Path | bytes | FileEntry] = {}
     done = 0
     for file in files:

@@ -214,6 +214,9 @@ class IngestConfig(StageConfig):
     uri: str = Field(
         min_length=1, description="s3://bucket/prefix; in the embedded factory also a local file or directory."
     )
+    max_bytes: int = Field(
+        default=2**40, ge=1, description="A location that holds more is refused, before any of it is copied."
+    )
 
 
 CLEAN = StageKind(

@@ -13,13 +13,14 @@ from millrace.store.artifacts import read_manifest
 from millrace.store.local import LocalStore
 from millrace_cleaning.ingest import list_files, work
 from millrace_cleaning.settings import IngestConfig
+from reading_runs import png_of, tar_of, zip_of
 
 
-def ingest(root: Path, uri: str) -> tuple[str, dict[str, bytes]]:
+def ingest(root: Path, uri: str, **config: int) -> tuple[str, dict[str, bytes]]:
     """Digest of the source, and its files."""
     store = LocalStore(root / "store", tenant="default")
     with local_context(store, root) as context:
-        made = work(context, IngestConfig(uri=uri), {}, {})
+        made = work(context, IngestConfig(uri=uri, **config), {}, {})
     digest = made.artifacts["source"].digest
     manifest = read_manifest(store, digest)
     assert (manifest.type, made.summary["files"]) == ("source", len(manifest.files))
@@ -67,3 +68,18 @@ def test_a_local_path_is_refused_where_workers_are_elsewhere(tmp_path: Path) -> 
     settings = Settings(home=tmp_path, broker_url="amqp://localhost:5672/")
     with pytest.raises(errors.InvalidInput, match="workers may be on other hosts"):
         list_files("/etc/passwd", settings=settings)
+
+
+def test_archives_and_folders_of_media_stay_as_they_are(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    (raw / "cat").mkdir(parents=True)
+    files = {"shard-0.tar": tar_of({"1.txt": b"a"}), "t.zip": zip_of({"t.csv": b"a\n1\n"}), "cat/1.png": png_of(1, 1)}
+    for name, content in files.items():
+        (raw / name).write_bytes(content)
+    assert ingest(tmp_path, str(raw))[1] == files
+
+
+def test_a_location_that_holds_too_much_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"a,b\n1,2\n")
+    with pytest.raises(errors.InvalidInput, match="holds 8 bytes, more than 7"):
+        ingest(tmp_path, str(tmp_path / "t.csv"), max_bytes=7)
