@@ -44,7 +44,13 @@ def _after_scheme(begin, end):  # type: ignore[no-untyped-def]  # numba infers
     at = begin
     while at < end and (_is_letter_or_digit(byte_at(at)) or byte_at(at) in (_UNDERSCORE, 43, _HYPHEN, _STOP)):
         at += 1
-    if at - begin >= 2 and at + 2 < end and byte_at(at) == _COLON and byte_at(at + 1) == _SLASH and byte_at(at + 2) == _SLASH:
+    if (
+        at - begin >= 2
+        and at + 2 < end
+        and byte_at(at) == _COLON
+        and byte_at(at + 1) == _SLASH
+        and byte_at(at + 2) == _SLASH
+    ):
         return at + 3
     return begin
 
@@ -68,15 +74,27 @@ def _is_in_host(byte):  # type: ignore[no-untyped-def]  # numba infers
 
 
 @numba.njit(cache=True, nogil=True)
+def _characters(begin, end):  # type: ignore[no-untyped-def]  # numba infers
+    num = 0
+    for at in range(begin, end):
+        num += byte_at(at) & 0xC0 != 0x80
+    return num
+
+
+@numba.njit(cache=True, nogil=True)
 def _is_label(begin, end):  # type: ignore[no-untyped-def]  # numba infers
-    return 0 < end - begin <= 64 and _is_letter_or_digit(byte_at(begin)) and _is_letter_or_digit(byte_at(end - 1))
+    return (
+        0 < _characters(begin, end) <= 64
+        and _is_letter_or_digit(byte_at(begin))
+        and _is_letter_or_digit(byte_at(end - 1))
+    )
 
 
 @numba.njit(cache=True, nogil=True)
 def _is_top_level(begin, end):  # type: ignore[no-untyped-def]  # numba infers
-    if not 2 <= end - begin <= 63:
+    if not 2 <= _characters(begin, end) <= 63:
         return False
-    for at in range(begin, end):
+    for at in range(begin, end):  # noqa: SIM110  # numba knows no generators
         if not (97 <= byte_at(at) <= 122 or byte_at(at) >= 0x80):
             return False
     return True

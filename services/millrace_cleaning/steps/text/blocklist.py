@@ -1,4 +1,4 @@
-"""Words and phrases that must not occur. Words are runs of letters, digits and underscores; what stands between does not matter."""
+"""Words and phrases that must not occur. Words are runs of letters, digits and underscores, whatever stands between."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from millrace_cleaning.steps.text.characters import WORD, classes
 from millrace_cleaning.steps.text.hashing import follow, mix
 from millrace_cleaning.steps.text.judging import Judge
 from millrace_cleaning.steps.text.lines import code_at, width_at
-from millrace_cleaning.steps.text.repeats import find, longest_row, was_seen
 from millrace_cleaning.steps.text.memory import int32_at, kind_at
+from millrace_cleaning.steps.text.repeats import find, longest_row, was_seen
 from millrace_cleaning.steps.text.settings import MAX_PHRASE_WORDS, BlocklistConfig
 
 UInt64s = npt.NDArray[np.uint64]
 _BEGIN = np.uint64(0x243F6A8885A308D3)
 
 
-def apply(batch: pa.RecordBatch, config: BlocklistConfig, scratch: Scratch) -> Outcome:
+def apply(batch: pa.RecordBatch, config: BlocklistConfig, _scratch: Scratch) -> Outcome:
     """Remove texts with more than max_matches of the terms."""
     column = batch.column(config.column)
     texts = texts_of(column)

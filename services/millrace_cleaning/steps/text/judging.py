@@ -26,7 +26,9 @@ class Judge:
         self.findings = Findings()
         self._step, self._column, self._valid = step, column, valid
 
-    def at_least(self, rule: str, values: Numbers, limit: float | None, *, spare: npt.NDArray[np.bool_] | None = None) -> None:
+    def at_least(
+        self, rule: str, values: Numbers, limit: float | None, *, spare: npt.NDArray[np.bool_] | None = None
+    ) -> None:
         """Remove rows whose value is below the limit, but those to spare."""
         if limit is not None:
             bad = values < limit
@@ -41,7 +43,11 @@ class Judge:
         """Remove rows, and say of each why in words."""
         at = np.flatnonzero(bad & self._valid)
         self.findings.add(
-            at, action="removed", rule=self._name(rule), column=self._column, details=[details[row] for row in at]
+            at,
+            action="removed",
+            rule=self._name(rule),
+            column=self._column,
+            details=[details[row] for row in at.tolist()],
         )
 
     def changed(self, rule: str, counts: Numbers, rows: npt.NDArray[np.bool_] | None = None) -> None:

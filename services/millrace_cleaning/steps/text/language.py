@@ -48,13 +48,14 @@ class Model:
     label_of: npt.NDArray[np.int64]
 
 
-def apply(batch: pa.RecordBatch, config: LanguageConfig, scratch: Scratch) -> Outcome:
+def apply(batch: pa.RecordBatch, config: LanguageConfig, _scratch: Scratch) -> Outcome:
     """Append each text's language and how sure the model is, and remove what is not to stay."""
     model = load_model()
     unknown = sorted(set(config.keep) - set(model.labels))
     if unknown:
         raise errors.InvalidData(
-            f"The model knows no language {unknown[0]!r}; {errors.nearest(unknown[0], model.labels)}", field="with.steps.keep"
+            f"The model knows no language {unknown[0]!r}; {errors.nearest(unknown[0], model.labels)}",
+            field="with.steps.keep",
         )
     texts = texts_of(batch.column(config.column))
     found, scores = identify(texts, model, sample_bytes=config.sample_bytes)
@@ -98,7 +99,7 @@ def load_model() -> Model:
     labels = tuple(source.labels)
     return Model(
         moves=np.asarray(source.tk_nextmove, dtype=np.uint32),
-        rows=np.asarray(source.tk_row, dtype=np.uint32) << 8,
+        rows=np.asarray(source.tk_row, dtype=np.uint32) << np.uint32(8),
         features=np.asarray(source.tk_output, dtype=np.int32),
         weights=np.ascontiguousarray(source.nb_ptc, dtype=np.float32),
         prior=np.asarray(source.nb_pc, dtype=np.float32),

@@ -52,7 +52,7 @@ def stands_at(at: int, begin: int, end: int, phrase: int, stop: int, anchor: int
     start = at - anchor
     if start < begin or start + stop - phrase > end:
         return False
-    for i in range(stop - phrase):
+    for i in range(stop - phrase):  # noqa: SIM110  # numba knows no generators
         if lowered(byte_at(start + i)) != byte_at(phrase + i):
             return False
     return True

@@ -35,7 +35,7 @@ _ENCODING_ALONE = ftfy.TextFixerConfig(
 )  # fmt: skip
 
 
-def apply(batch: pa.RecordBatch, config: RepairTextConfig, scratch: Scratch) -> Outcome:
+def apply(batch: pa.RecordBatch, config: RepairTextConfig, _scratch: Scratch) -> Outcome:
     """Mend a column; rows that are well are not touched."""
     column = batch.column(config.column)
     texts = texts_of(column)

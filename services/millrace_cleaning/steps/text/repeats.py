@@ -35,7 +35,7 @@ def was_seen(table: int, stamps: int, mask: int, stamp: int, value: np.uint64) -
 
 
 @numba.njit(cache=True, nogil=True)
-def find(table: int, stamps: int, mask: int, stamp: int, value: np.uint64) -> int:
+def find(table, stamps, mask, stamp, value):  # type: ignore[no-untyped-def]  # numba infers
     """Return the slot that holds a hash, or that it would take."""
     slot = np.int64(value & np.uint64(mask))
     while int32_at(stamps, slot) == stamp and uint64_at(table + 8 * slot) != value:

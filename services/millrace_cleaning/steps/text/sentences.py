@@ -27,7 +27,12 @@ def count_in_marks(marks, begin, end):  # type: ignore[no-untyped-def]  # numba 
 def count_in_bytes(data, begin, end, table, whole, kinds, places, ends):  # type: ignore[no-untyped-def]  # numba infers
     """Return how many sentences data[begin:end] makes. kinds, places and ends are scratch, ends for two numbers a character."""
     size = decode(data, begin, end, table, kinds, places)
-    text, kinds_at, places_at, ends_at = data.ctypes.data + begin, kinds.ctypes.data, places.ctypes.data, ends.ctypes.data
+    text, kinds_at, places_at, ends_at = (
+        data.ctypes.data + begin,
+        kinds.ctypes.data,
+        places.ctypes.data,
+        ends.ctypes.data,
+    )
     num, is_over, i = 0, True, 0
     while i < size:
         if kind_at(kinds_at, i) & SPACE:

@@ -14,7 +14,16 @@ import numpy.typing as npt
 
 from millrace_cleaning.steps.text.addresses import is_address
 from millrace_cleaning.steps.text.characters import (
-    AFFIX, ALPHA, CURRENCY, DIGIT, ICON, LOWER, OPENING, PUNCTUATION, QUOTE, UPPER,
+    AFFIX,
+    ALPHA,
+    CURRENCY,
+    DIGIT,
+    ICON,
+    LOWER,
+    OPENING,
+    PUNCTUATION,
+    QUOTE,
+    UPPER,
 )  # fmt: skip
 from millrace_cleaning.steps.text.hashing import hash_bytes
 from millrace_cleaning.steps.text.memory import byte_at, first_byte, int64_at, kind_at, place_at, put_int64, uint64_at
@@ -27,9 +36,7 @@ WHOLE = (
 )
 """Abbreviations that keep their full stop."""
 
-UNITS = (
-    "km m dm cm mm ha nm yd in ft kg g mg t lb oz m/s km/h kmh mph hPa Pa mbar mb MB kb KB gb GB tb TB T G M K %"
-)
+UNITS = "km m dm cm mm ha nm yd in ft kg g mg t lb oz m/s km/h kmh mph hPa Pa mbar mb MB kb KB gb GB tb TB T G M K %"
 """Words of their own behind a number."""
 
 _NUM_WHOLE = len((WHOLE + " " + UNITS).split())
@@ -80,7 +87,10 @@ def cut(text, kinds, places, lo, hi, some, whole, ends, tails):  # type: ignore[
             hi -= after
         if not before and not after:
             break
-    if lo < hi:
+    if lo < hi and _is_whole(text, places, lo, hi, whole):
+        put_int64(ends, num, hi)
+        num += 1
+    elif lo < hi:
         num = _inside(text, kinds, places, lo, hi, ends, num)
     for i in range(num_tails):
         put_int64(ends, num + i, int64_at(tails, num_tails - 1 - i))
@@ -100,7 +110,7 @@ def _is_whole(text, places, lo, hi, whole):  # type: ignore[no-untyped-def]  # n
 
 @numba.njit(cache=True, nogil=True)
 def _is_known(value, whole):  # type: ignore[no-untyped-def]  # numba infers
-    """Whether a word's hash is among those of WHOLE and UNITS: a binary search of _NUM_WHOLE numbers."""
+    """Whether a word's hash is among those of WHOLE and UNITS."""
     low, high = 0, _NUM_WHOLE
     while low < high:
         middle = (low + high) >> 1
@@ -145,7 +155,7 @@ def _suffix(text, kinds, places, lo, hi, whole):  # type: ignore[no-untyped-def]
             begin -= 1
         if hi - begin > 1:
             return hi - begin
-        if previous & (DIGIT | AFFIX) and not previous & ICON or (previous & LOWER):
+        if (previous & (DIGIT | AFFIX) and not previous & ICON) or (previous & LOWER):
             return 1
         if hi - lo > 1 and first_byte(text, places, hi - 2) in (37, _PLUS, _HYPHEN):
             return 1
@@ -175,7 +185,7 @@ def _inside(text, kinds, places, lo, hi, ends, num):  # type: ignore[no-untyped-
         return num + 2
     first, i, is_checked = lo, lo + 1, False
     while i < hi:
-        width = _infix(text, kinds, places, i, lo, hi)
+        width = _infix(text, kinds, places, i, hi)
         if width and not is_checked:
             is_checked = True
             if is_address(place_at(text, places, lo), place_at(text, places, hi)):
@@ -206,19 +216,24 @@ def _contraction(text, kinds, places, lo, hi):  # type: ignore[no-untyped-def]  
     if size < 3:
         return 0
     last, previous = byte_at(end - 1), byte_at(end - 2)
-    if kind_at(kinds, hi - 2) & QUOTE and _is_apostrophe(place_at(text, places, hi - 2)) and kind_at(kinds, hi - 3) & ALPHA:
+    if (
+        kind_at(kinds, hi - 2) & QUOTE
+        and _is_apostrophe(place_at(text, places, hi - 2))
+        and kind_at(kinds, hi - 3) & ALPHA
+    ):
         if last == 116 and size > 3 and first_byte(text, places, hi - 3) == 110:
             return hi - 3
         return hi - 2 if last == 109 or last == 100 else 0
-    if size > 3 and kind_at(kinds, hi - 3) & QUOTE and _is_apostrophe(place_at(text, places, hi - 3)) and kind_at(kinds, hi - 4) & ALPHA:
-        if (last == 101 and (previous == 114 or previous == 118)) or (last == 108 and previous == 108):
+    if size > 3 and kind_at(kinds, hi - 3) & QUOTE and kind_at(kinds, hi - 4) & ALPHA:
+        is_ending = (last == 101 and (previous == 114 or previous == 118)) or (last == 108 and previous == 108)
+        if is_ending and _is_apostrophe(place_at(text, places, hi - 3)):
             return hi - 3
     return 0
 
 
 @numba.njit(cache=True, nogil=True)
-def _infix(text, kinds, places, i, lo, hi):  # type: ignore[no-untyped-def]  # numba infers
-    """Return how many characters at i are a word of their own inside the characters lo to hi."""
+def _infix(text, kinds, places, i, hi):  # type: ignore[no-untyped-def]  # numba infers
+    """Return how many characters at i are a word of their own inside a run that ends at hi."""
     kind = kind_at(kinds, i)
     if kind & ALPHA:
         return 0
@@ -234,9 +249,9 @@ def _infix(text, kinds, places, i, lo, hi):  # type: ignore[no-untyped-def]  # n
     if i + 1 >= hi:
         return 0
     before, after = kind_at(kinds, i - 1), kind_at(kinds, i + 1)
-    if byte in (_PLUS, _HYPHEN, 42, 94) and before & DIGIT:
-        if after & DIGIT or first_byte(text, places, i + 1) == _HYPHEN:
-            return 1
+    follows_figure = byte in (_PLUS, _HYPHEN, 42, 94) and before & DIGIT
+    if follows_figure and (after & DIGIT or first_byte(text, places, i + 1) == _HYPHEN):
+        return 1
     if byte == _STOP:
         return 1 if before & (LOWER | QUOTE) and after & (UPPER | QUOTE) else 0
     if byte == 44:

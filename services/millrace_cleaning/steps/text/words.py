@@ -18,7 +18,18 @@ import pyarrow as pa
 from millrace_cleaning.steps.findings import Memo
 from millrace_cleaning.steps.text import tokens
 from millrace_cleaning.steps.text.buffers import Bytes, Ints, Texts, texts_of
-from millrace_cleaning.steps.text.characters import ALPHA, BREAK, CLOSES, LOWER, PUNCTUATION, SPACE, SYMBOL, UPPER, UInt16s, classes
+from millrace_cleaning.steps.text.characters import (
+    ALPHA,
+    BREAK,
+    CLOSES,
+    LOWER,
+    PUNCTUATION,
+    SPACE,
+    SYMBOL,
+    UPPER,
+    UInt16s,
+    classes,
+)
 from millrace_cleaning.steps.text.hashing import hash_bytes
 from millrace_cleaning.steps.text.memory import kind_at
 
