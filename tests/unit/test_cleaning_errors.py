@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from pydantic import ValidationError
 from cleaning_runs import clean, csv_of
 from millrace import errors
 from millrace_cleaning.settings import CleanConfig
+from reading_runs import png_of
 
 ROWS = [(i, i / 3, "ab"[i % 2]) for i in range(40)]
 HEADER = ["n", "x", "label"]
@@ -208,3 +210,27 @@ def test_a_language_model_learns_from_one_column(tmp_path: Path) -> None:
     columns = {"title": {"role": "feature", "type": "text"}}
     with pytest.raises(errors.InvalidData, match=r"learns from one column; found title, text"):
         clean(tmp_path, {"t.parquet": table}, task="language_modelling", columns=columns)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_bad_rows_leave_the_same_data_set_however_a_file_is_cut(tmp_path: Path, suffix: str) -> None:
+    rows = [json.dumps({"n": i, "x": i / 3, "label": "ab"[i % 2]}) for i in range(40)]
+    content = GOOD if suffix == "csv" else "\n".join(rows).encode() + b"\n"
+    bad = (
+        content[: len(content) // 2].rpartition(b"\n")[0]
+        + b"\nbroken\n"
+        + content[len(content) // 2 :].partition(b"\n")[2]
+    )
+    files = {f"t.{suffix}": bad}
+    whole = clean(tmp_path / "whole", files, target="label", on_bad_row="skip")
+    cut = clean(tmp_path / "cut", files, target="label", on_bad_row="skip", bytes_per_task=100)
+    assert cut.num_tasks > whole.num_tasks
+    assert cut.ref.digest == whole.ref.digest
+    assert len(whole.rows("n")) == 39
+
+
+def test_a_directory_of_images_becomes_a_data_set(tmp_path: Path) -> None:
+    files = {f"{'cat' if i % 2 else 'dog'}/{i}.png": png_of(i + 1, 2) for i in range(40)}
+    made = clean(tmp_path, files, target="label", task="image_classification")
+    assert made.column("image").type == "image"
+    assert set(made.rows("label")) == {"cat", "dog"}
