@@ -82,7 +82,7 @@ class Tally:
 
 
 def entries(
-    found: Iterable[tuple[str, pa.Table]], *, ordinals: Ints, files: str | Sequence[str], numbers: Ints,
+    found: Iterable[tuple[str, pa.Table]], *, ordinals: Ints, files: Sequence[str], numbers: Ints,
     only: Literal["removed", "all"],
 ) -> pa.Table:  # fmt: skip
     """Turn what steps found in one batch into ENTRIES, by row and then in the order of the steps.
@@ -90,7 +90,7 @@ def entries(
     Args:
         found: Label of a step, and its FINDINGS.
         ordinals: Of the batch's rows, in the source.
-        files: The one they are all in, or that of each.
+        files: Of the batch's rows.
         numbers: Of the batch's rows, in their file, from 0.
         only: Whether findings of rows that stay are left out.
     """
@@ -99,7 +99,7 @@ def entries(
         if only == "removed":
             table = table.filter(pc.equal(table.column("action"), "removed"))
         at = table.column("row").to_numpy()
-        paths = [files] * len(at) if isinstance(files, str) else [files[i] for i in at.tolist()]
+        paths = [files[i] for i in at.tolist()]
         place = [pa.array(ordinals[at]), pa.array(paths, pa.string()), pa.array(numbers[at] + 1)]
         said = [table.column(name).cast(f.type) for name, f in zip(_NAMES, _SAID, strict=True)]
         tables.append(pa.table([*place, pa.array([step] * len(at), pa.string()), *said], schema=ENTRIES))

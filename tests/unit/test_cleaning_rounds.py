@@ -172,3 +172,10 @@ def test_bad_rows_are_held_with_their_place_and_the_others_keep_theirs(tmp_path:
     assert sum(made.profile["unread"]["rows"].values()) == 1
     ordinals = {int(i.rpartition("-")[2]): n for i, n in zip(made.rows("row_id"), made.rows("n"), strict=True)}
     assert ordinals == {i: i for i in range(60) if i != 10}
+
+
+def test_rows_that_are_files_are_named_by_their_own_file(tmp_path: Path) -> None:
+    files: dict[str, bytes | pa.Table] = {f"{i:02d}.txt": f"text number {i % 20}".encode() for i in range(30)}
+    made = clean(tmp_path, files, columns={"text": {"type": "text", "role": "feature"}}, dedup=True)
+    went = [(e["file"], e["row"]) for e in made.account.to_pylist() if e["rule"] == "duplicate"]
+    assert went == [(f"{i:02d}.txt", 1) for i in range(20, 30)]

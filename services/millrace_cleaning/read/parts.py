@@ -69,6 +69,17 @@ def read_part(files: Files, part: Part, *, config: ReadConfig, rejects: Rejects)
         rejects.file(part.path, fault, size_bytes=files.sizes.get(part.path))
 
 
+def files_of_rows(files: Files, part: Part, *, config: ReadConfig) -> list[str] | None:
+    """Of a part whose files are one row each, those files in order; None for rows of one file."""
+    if not _is_one_row(part.path, config):
+        return None
+    return (
+        [part.path]
+        if part.span is None
+        else data_files(list(files.sizes), formats=config.formats)[0][slice(*part.span)]
+    )
+
+
 def _is_one_row(path: str, config: ReadConfig) -> bool:
     kind = format_of(path)
     return kind in ("image", "audio") or (kind == "text" and config.text_unit == "file")
@@ -113,9 +124,8 @@ def _byte_ranges(local: Path, path: str, size: int, config: ReadConfig, step: in
 def _read(files: Files, part: Part, config: ReadConfig, rejects: Rejects) -> Iterator[pa.RecordBatch]:
     path, kind, size = part.path, format_of(part.path), files.sizes[part.path]
     if _is_one_row(path, config):
-        paths = data_files(list(files.sizes), formats=config.formats)[0]
-        alike = [p for p in paths if format_of(p) == kind]
-        chosen = [path] if part.span is None else paths[slice(*part.span)]
+        alike = [p for p in data_files(list(files.sizes), formats=config.formats)[0] if format_of(p) == kind]
+        chosen = files_of_rows(files, part, config=config) or []
         yield from read_files(files, chosen, has_labels=folders_differ(alike), config=config, rejects=rejects)
         return
     local = files.fetch(path)

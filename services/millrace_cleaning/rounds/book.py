@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 
 from millrace.contracts.base import Contract
 from millrace_cleaning.infer import CleaningPlan
+from millrace_cleaning.read import Part, files_of_rows
 from millrace_cleaning.rounds.job import Job
+
+Ints = npt.NDArray[np.int64]
 
 
 class DonePart(Contract):
     """What the repair round made of one part; files are named as on the shelf."""
 
     path: str
+    span: tuple[int, int] | None = None
     first_row: int = Field(description="Ordinal in the source of its first row.")
     first_in_file: int
     rows: int = Field(description="Rows read, bad ones included.")
@@ -47,3 +53,15 @@ def book_of(job: Job, name: str) -> Book:
 
 def note_book(job: Job, parts: list[dict[str, Any]], *, plan: str) -> str:
     return job.note({"plan": plan, "parts": parts})
+
+
+def places(job: Job, path: str, span: tuple[int, int] | None, numbers: Ints) -> tuple[list[str], Ints]:
+    """Where rows of a part stand: their files, and their numbers there, from 0.
+
+    Args:
+        numbers: The rows' numbers, as the part's reader counts them.
+    """
+    files = files_of_rows(job.files, Part(path, span), config=job.config)
+    if files is None:
+        return [path] * len(numbers), numbers
+    return [files[number] for number in numbers.tolist()], np.zeros_like(numbers)

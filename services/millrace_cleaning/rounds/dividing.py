@@ -17,7 +17,7 @@ from millrace_cleaning.divide import Division, Keys, divide, drops_duplicates
 from millrace_cleaning.infer import CleaningPlan
 from millrace_cleaning.parts import GROUP, MOMENT, ROW, read_column
 from millrace_cleaning.proofs import Proof, prove
-from millrace_cleaning.rounds.book import Book, book_of, note_book, plan_of
+from millrace_cleaning.rounds.book import Book, book_of, note_book, places, plan_of
 from millrace_cleaning.rounds.job import Job
 from millrace_cleaning.rounds.near import Likeness, image_likeness, likeness, near_column, shingle_tasks
 from millrace_cleaning.rounds.picks import shelve_picks
@@ -143,7 +143,7 @@ def _shelve_crossed(
     for step, table in found:
         tally.add(step, table)
     ordinals = read_column(keys.files, ROW).to_numpy()
-    paths, numbers = _places(book, ordinals)
+    paths, numbers = _places(job, book, ordinals)
     entries = account.entries(found, ordinals=ordinals, files=paths, numbers=numbers, only=job.config.account)
     target = job.path("crossed.parquet")
     pq.write_table(entries, target, compression="lz4")
@@ -151,9 +151,14 @@ def _shelve_crossed(
     return job.note({**note, "proofs": [proof.to_json() for proof in proofs]})
 
 
-def _places(book: Book, ordinals: Ints) -> tuple[list[str], Ints]:
-    """Each row's file, and its number there, from 0."""
-    parts = [part for part in book.parts if part.rows]
-    at = np.searchsorted([part.first_row for part in parts], ordinals, side="right") - 1
-    shift = np.array([part.first_in_file - part.first_row for part in parts], dtype=np.int64)
-    return [parts[i].path for i in at.tolist()], ordinals + shift[at]
+def _places(job: Job, book: Book, ordinals: Ints) -> tuple[list[str], Ints]:
+    """The file of each row, and its number there, from 0. Ordinals ascend."""
+    files: list[str] = []
+    found = [np.empty(0, dtype=np.int64)]
+    for part in book.with_rows:
+        begin, end = np.searchsorted(ordinals, [part.first_row, part.first_row + part.rows])
+        shifted = ordinals[begin:end] + (part.first_in_file - part.first_row)
+        paths, numbers = places(job, part.path, part.span, shifted)
+        files += paths
+        found.append(numbers)
+    return files, np.concatenate(found)

@@ -15,7 +15,7 @@ from millrace_cleaning.infer import CleaningPlan, private_columns
 from millrace_cleaning.parts import PartWriter, keys_of, measures_of
 from millrace_cleaning.read import Rejects, read_part
 from millrace_cleaning.repair import STEP, Place, repair
-from millrace_cleaning.rounds.book import DonePart, plan_of
+from millrace_cleaning.rounds.book import DonePart, places, plan_of
 from millrace_cleaning.rounds.job import Job
 from millrace_cleaning.rounds.near import signatures_of
 from millrace_cleaning.rounds.scanning import part_of
@@ -82,9 +82,11 @@ class _PartWork:
     def _account(self, found: Sequence[tuple[str, pa.Table]], ordinals: Ints, numbers: Ints) -> None:
         for step, table in found:
             self.tally.add(step, table)
+        part = part_of(self.task)
+        files, numbers = places(self.job, part.path, part.span, numbers)
         entries = account.entries(
-            found, ordinals=ordinals, files=self.task["path"], numbers=numbers, only=self.job.config.account
-        )
+            found, ordinals=ordinals, files=files, numbers=numbers, only=self.job.config.account
+        )  # fmt: skip
         if entries.num_rows:
             self.writer.add("entries", entries)
             self.num_entries += entries.num_rows
@@ -107,7 +109,7 @@ class _PartWork:
         }  # fmt: skip
         shelf = self.job.shelf
         return DonePart(
-            path=self.task["path"], first_row=self.task["row"], first_in_file=self.task["row_in_file"],
+            path=self.task["path"], span=self.task["span"], first_row=self.task["row"], first_in_file=self.task["row_in_file"],
             rows=self.task["rows"], kept=self.num_kept, num_entries=self.num_entries, counts=self.job.note(counts),
             files={name: shelf.put(path) for name, path in self.writer.close().items()},
         )  # fmt: skip
