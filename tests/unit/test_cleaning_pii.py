@@ -67,7 +67,7 @@ SAID = {
     "pl_pesel": ("PESEL {}", "44051401359"),
     "br_cpf": ("CPF {}", "39053344705"),
     "in_aadhaar": ("aadhaar {}", "234123412346"),
-    "birth_date": ("She was born on {}.", "3rd of May, 1984"),
+    "birth_date": ("Pani Kowalska, ur. {} w Krakowie", "3 maja 1984"),
     "phone": ("call me: {}", "2125552368"),
 }
 

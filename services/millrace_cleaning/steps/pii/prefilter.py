@@ -75,7 +75,7 @@ _CLASSES = _classes()
 _BIRTH_WORDS = np.array(
     [int.from_bytes(word, "big") for word in (
         b"born", b"birt", b"bday", b"dob\0", b"gebo", b"gebu", b"geb\0", b"nais", b"naci", b"fech", b"nato", b"nata", b"nasc",
-        b"uro\0", b"urod",
+        b"ur\0\0", b"urod",
     )],
     dtype=np.int64,
 )  # fmt: skip
@@ -88,13 +88,8 @@ def _scan(data: Bytes, offsets: Offsets, classes: Bytes, birth_words: npt.NDArra
     num = 0
     for row in range(len(offsets) - 1):
         first, last = offsets[row], offsets[row + 1]
-        cluster, digits, dots, plus, end = (
-            first,
-            0,
-            0,
-            0,
-            first - 9,
-        )  # tokens with digits side by side; where the last ended
+        cluster, end = first, first - 9  # where tokens with digits side by side begin, and where the last of them ended
+        digits = dots = plus = 0  # what that cluster has
         low, high = first, first  # the address around the last @
         judged = first  # hex digits up to here were looked at with an earlier colon
         i = first
