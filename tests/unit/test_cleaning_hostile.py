@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ GOOD_CSV = b"a,b\n" + b"".join(b"%d,x\n" % i for i in range(5))
 GOOD_JSONL = b"".join(b'{"a": "%d", "b": "x"}\n' % i for i in range(5))
 TABLE = pa.table({"a": [str(i) for i in range(200)], "b": ["x" * 50] * 200})
 PARQUET = parquet_of(TABLE, row_group_size=100, compression="none", use_dictionary=False)
+
+
+def named(cases: Sequence[tuple[Any, ...]]) -> list[str]:
+    """Ids without the cases' bytes, in which packed files have the time: all of pytest's processes must say the same."""
+    return [f"{number}-{case[0]}-{case[2]}" for number, case in enumerate(cases)]
 
 
 def link(kind: bytes) -> tarfile.TarInfo:
@@ -59,7 +65,7 @@ def around(path: str, bad: bytes) -> bytes:
     return good + bad + good.removeprefix(b"a,b\n")
 
 
-@pytest.mark.parametrize(("path", "bad", "reason", "line", "says"), BAD_ROWS)
+@pytest.mark.parametrize(("path", "bad", "reason", "line", "says"), BAD_ROWS, ids=named(BAD_ROWS))
 def test_a_bad_row_is_set_aside_and_the_others_are_read(
     tmp_path: Path, path: str, bad: bytes, reason: str, line: int, says: str
 ) -> None:
@@ -72,7 +78,7 @@ def test_a_bad_row_is_set_aside_and_the_others_are_read(
     assert (len(made.rows), made.numbers) == (10, [0, 1, 2, 3, 4, 6, 7, 8, 9, 10])
 
 
-@pytest.mark.parametrize(("path", "bad", "reason", "line", "says"), BAD_ROWS)
+@pytest.mark.parametrize(("path", "bad", "reason", "line", "says"), BAD_ROWS, ids=named(BAD_ROWS))
 def test_a_bad_row_fails_the_run_by_default(
     tmp_path: Path, path: str, bad: bytes, reason: str, line: int, says: str
 ) -> None:
@@ -146,7 +152,7 @@ BAD_FILES = [
 ]
 
 
-@pytest.mark.parametrize(("path", "content", "reason", "num_rows"), BAD_FILES)
+@pytest.mark.parametrize(("path", "content", "reason", "num_rows"), BAD_FILES, ids=named(BAD_FILES))
 def test_a_bad_file_is_set_aside_after_its_good_rows(
     tmp_path: Path, path: str, content: bytes, reason: str, num_rows: int | None
 ) -> None:
@@ -158,7 +164,7 @@ def test_a_bad_file_is_set_aside_after_its_good_rows(
     assert num_rows is None or len(made.rows) == num_rows + 1
 
 
-@pytest.mark.parametrize(("path", "content", "reason", "num_rows"), BAD_FILES)
+@pytest.mark.parametrize(("path", "content", "reason", "num_rows"), BAD_FILES, ids=named(BAD_FILES))
 def test_a_bad_file_fails_the_run_by_default(
     tmp_path: Path, path: str, content: bytes, reason: str, num_rows: int | None
 ) -> None:
@@ -305,6 +311,7 @@ pq.write_table(pa.table({"a": column}), path := root / "t.parquet", compression=
 
 PROLOGUE = """
 import resource, sys
+from collections.abc import Sequence
 from pathlib import Path
 import pyarrow as pa
 from millrace_cleaning.read import Files, Part, Rejects, read_part
