@@ -42,7 +42,7 @@ def pipeline(**audit: object) -> Pipeline:
         {
             "api": "millrace/v1", "name": "audited", "params": {"data": "dataset"},
             "stages": {
-                "clean": {"with": {"task": "text_classification", "target": "topic", "rows_per_shard": 50}},
+                "clean": {"with": {"task": "text_classification", "target": "topic", "rows_per_shard": 100}},
                 "audit": {"with": audit},
                 "tokenize": {"with": {"vocabulary_size": 400}},
             },
@@ -50,10 +50,10 @@ def pipeline(**audit: object) -> Pipeline:
     )  # fmt: skip
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_data_is_audited_and_packed_on_the_way(shared_factory: Factory, tmp_path: Path) -> None:
     data = documents(tmp_path / "d.parquet", wrong=8)
-    result = shared_factory.client.submit(pipeline(fail_on=["group_leak"]), data=data).result(timeout_s=100)
+    result = shared_factory.client.submit(pipeline(fail_on=["group_leak"]), data=data).result(timeout_s=200)
     audited, tokens = result.stages["audit"], result.stages["tokenize"]
     assert 4 <= audited.metrics["label_errors"] <= 8
     assert audited.verdict == "passed"
@@ -72,16 +72,16 @@ def test_data_is_audited_and_packed_on_the_way(shared_factory: Factory, tmp_path
     assert len(list(rows.glob("data/train-*.parquet"))) > 1
 
     params = {"rows": result.dataset, "tokenizer": folder / "tokenizer.json"}
-    again = shared_factory.client.submit(REPACKED, params=params).result(timeout_s=100).stages["tokenize"]
+    again = shared_factory.client.submit(REPACKED, params=params).result(timeout_s=200).stages["tokenize"]
     assert again.summary["tokenizer"] == stream.meta.tokenizer
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_findings_that_may_not_be_stop_the_run(shared_factory: Factory, tmp_path: Path) -> None:
     data = documents(tmp_path / "d.parquet", wrong=8)
     run = shared_factory.client.submit(pipeline(checks=["labels"], fail_on=["label_errors"]), data=data)
     with pytest.raises(errors.RunFailed) as refused:
-        run.result(timeout_s=100)
+        run.result(timeout_s=200)
     assert refused.value.context["status"] == "rejected"
     view = run.wait_end()
     assert [s.status for s in view.stages][1] == "rejected"

@@ -190,6 +190,16 @@ def test_findings_that_may_not_be_reject_the_run(tmp_path: Path) -> None:
     assert found_in(tmp_path, rows, more, checks=["columns"], fail_on="warning").outputs.verdict == "failed"
 
 
+def test_a_summary_stays_small_however_long_names_are(tmp_path: Path) -> None:
+    names = [f"{i}{'x' * 900}" for i in range(30)]
+    constant: dict[str, Any] = {name: [1.0] * 1200 for name in names}
+    rows = table(**constant)
+    more = [column(name) for name in names]
+    found = found_in(tmp_path, rows, *more, checks=["columns"], fail_on=["constant_column", "warning", "error"])
+    assert len(found.report.findings) == 30
+    assert 0 < len(found.outputs.summary["found"]) < 30
+
+
 def test_models_look_at_no_more_rows_than_they_may(tmp_path: Path) -> None:
     found = found_in(tmp_path, table(3000), max_rows=500, max_columns=2)
     assert 400 <= found.report.num_judged <= 600

@@ -76,10 +76,12 @@ def summarize(report: AuditReport) -> dict[str, Any]:
     counts = {s: sum(f.severity == s for f in report.findings) for s in reversed(SEVERITIES)}
     summary: dict[str, Any] = {"findings": counts, "rows_judged": report.num_judged}
     if report.verdict:
-        summary |= {
-            "verdict": report.verdict,
-            "gate": [r.model_dump() for r in report.gate if r.verdict != "passed"][:8],
-        }
+        failed = [
+            {"rule": r.rule, "verdict": r.verdict, "detail": r.detail[:240]}
+            for r in report.gate
+            if r.verdict == "failed"
+        ]
+        summary |= {"verdict": report.verdict, "gate": failed[:6]}
     shown = [f"{f.severity}: {f.message}"[:240] for f in report.findings if f.severity != "info"]
     while len(canonical_json({**summary, "found": shown}).encode()) > MAX_SUMMARY_BYTES:
         shown.pop()
