@@ -15,6 +15,9 @@ from millrace_cleaning.values import finite, is_boolean, is_integer, is_number, 
 MAX_DISTINCT = 1000
 """How many distinct values are remembered; a column with more is no category unless its owner says so."""
 
+MAX_CHARS_COUNTED = 256
+"""Words are counted to tell texts from labels: so many characters say it, and counting is slow."""
+
 
 @dataclass(slots=True)
 class ColumnScan:
@@ -26,7 +29,7 @@ class ColumnScan:
         values: Occurrences by text, while there are at most MAX_DISTINCT.
         has_more: Whether more distinct values were seen than are remembered.
         repeats: Whether a value stood twice in one batch.
-        chars, words: Sums over strings.
+        chars, words: Sums over strings; of a long one, the words of its first MAX_CHARS_COUNTED characters.
         length: Shortest and longest list.
         whole: Whether every list holds integers.
         numbers: How the numbers are distributed, whatever is written between them; None where no value is remembered.
@@ -109,7 +112,8 @@ class ColumnScan:
             remaining -= count
         self._count("string", remaining)
         self.chars += pc.sum(pc.utf8_length(array)).as_py() or 0
-        self.words += pc.sum(pc.count_substring_regex(array, r"\S+")).as_py() or 0
+        begins = pc.utf8_slice_codeunits(array, 0, MAX_CHARS_COUNTED)
+        self.words += pc.sum(pc.count_substring_regex(begins, r"\S+")).as_py() or 0
         self._add_values(array)
 
     def _add_numbers(self, array: pa.Array) -> None:
