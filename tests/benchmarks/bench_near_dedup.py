@@ -159,8 +159,7 @@ def _through_stage(corpus: Corpus, size_mb: float, *, dropped: int) -> list[Row]
     case = f"near_dedup_stage_{corpus.documents}_documents"
     return [
         row(case, "wall", "s", [cost.wall_s]),
-        row(case, "cpu", "s", [cost.cpu_s]),
-        row(case, "mb_per_cpu_s", "MB/s", [size_mb / cost.cpu_s]),
+        row(case, "throughput", "MB/s", [size_mb / cost.wall_s]),
         row(case, "peak_memory_pss", "MB", [cost.peak_bytes / 1e6]),
     ]
 
