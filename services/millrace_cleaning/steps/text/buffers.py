@@ -39,9 +39,10 @@ def texts_of(array: pa.Array) -> Texts:
     _, places, content = array.buffers()
     valid = array.is_valid().to_numpy(zero_copy_only=False)
     if places is None or not num:
-        return Texts(np.zeros(num + 1, dtype=np.int64), np.zeros(0, dtype=np.uint8), valid)
+        return Texts(np.zeros(num + 1, dtype=np.int64), np.frombuffer(b"", dtype=np.uint8), valid)
     offsets = np.frombuffer(places, dtype=np.int64 if wide else np.int32)[first : first + num + 1].astype(np.int64)
     data = np.frombuffer(content, dtype=np.uint8) if content is not None else np.zeros(0, dtype=np.uint8)
+    data.flags.writeable = False  # some of Arrow's buffers are, some are not, and kernels would be compiled for both
     return Texts(offsets, data, valid)
 
 
