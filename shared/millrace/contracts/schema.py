@@ -67,7 +67,8 @@ class Shard(Contract):
 class DatasetMeta(Contract):
     """`meta` of a data set's manifest: enough to plan without opening a file.
 
-    Files of the artifact: `schema.json` (DatasetSchema), `profile.json`, and the shards at `data/<split>-<5 digits>.parquet`.
+    Files of the artifact: `schema.json` (DatasetSchema), `profile.json`, `report.html`, the shards at
+    `data/<split>-<5 digits>.parquet`, and where rows were touched the account, `account/part-<5 digits>.parquet`.
     """
 
     schema_: DatasetSchema = Field(alias="schema")
