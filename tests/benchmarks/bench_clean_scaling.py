@@ -49,6 +49,7 @@ SIZES_MB = (100, 500, 5000)
 FILE_MB = 50
 NUM_SHARDS, SHARD_MB = 200, 0.5
 NUM_KILLS = 60
+PAUSE_S = (0.1, 2.5)
 LOOK_S = 0.25
 LIMIT_S = 3600.0
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
@@ -181,12 +182,13 @@ def _nothing(factory: Factory, over: threading.Event) -> None:
 
 
 def kill_at_random(factory: Factory, over: threading.Event, *, seed: int, count: int, killed: list[str]) -> None:
-    """Kill attempts, and now and then a worker, at random instants."""
+    """Kill attempts, and now and then their worker, at random instants while attempts are under way."""
     rng = random.Random(seed)
-    while len(killed) < count and not over.wait(rng.uniform(0.05, 0.6)):
-        found = victims.draw([factory.pid], rng, among=["child", "worker"])
-        if found is not None and victims.send(found[1], signal.SIGKILL):
-            killed.append(found[0])
+    while len(killed) < count and not over.wait(rng.uniform(*PAUSE_S)):
+        if victims.find([factory.pid]).get("child"):
+            found = victims.draw([factory.pid], rng, among=["child"] if rng.random() < 0.9 else ["worker"])
+            if found is not None and victims.send(found[1], signal.SIGKILL):
+                killed.append(found[0])
 
 
 # --- bare processes --------------------------------------------------------------------------------------------------
