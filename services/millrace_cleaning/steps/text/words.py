@@ -22,11 +22,9 @@ from millrace_cleaning.steps.text.characters import (
     ALPHA,
     BREAK,
     CLOSES,
-    LOWER,
     PUNCTUATION,
     SPACE,
     SYMBOL,
-    UPPER,
     UInt16s,
     classes,
 )
@@ -43,8 +41,6 @@ sentence, is made of punctuation alone, is the first after a space, is the first
 
 IS_BLANK = 1
 """A line's mark: it has nothing but spaces."""
-
-_LETTERS = ALPHA | LOWER | UPPER
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +164,16 @@ def _split(offsets, data, table, whole):  # type: ignore[no-untyped-def]  # numb
                     opens = OPENS_LINE
                 i += 1
                 continue
-            j, some = i, 0
+            j, some, every = i, 0, ALPHA
             while j < num and not kinds[j] & SPACE:
                 some |= np.int64(kinds[j])
+                every &= np.int64(kinds[j])
                 j += 1
             seen_in_line = True
             if words + j - i > len(hashes):
                 hashes, marks = _grown_to(hashes, words + j - i), _grown_to(marks, words + j - i)
             flags = opens | OPENS_RUN
-            if some & ~_LETTERS == 0 and j - i != 6:  # 6: "cannot" is two words
+            if every and j - i != 6:  # 6: "cannot" is two words
                 hashes[words] = hash_bytes(text + places[i], text + places[j], last)
                 marks[words] = min(j - i, LENGTH) | HAS_LETTER | flags
                 words += 1
