@@ -93,8 +93,9 @@ def removed_by_rule(texts: pa.Array) -> dict[str, set[str]]:
     for step in recipe(RULES):
         table = step.apply(batch, step.config, Scratch()).findings.table()
         for found in table.select(["row", "action", "rule"]).to_pylist():
-            if found["action"] == "removed" and found["rule"] in removed:
-                removed[found["rule"]].add(str(found["row"]))
+            rule = f"{step.label}.{found['rule']}"
+            if found["action"] == "removed" and rule in removed:
+                removed[rule].add(str(found["row"]))
     return removed
 
 

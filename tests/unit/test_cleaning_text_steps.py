@@ -47,7 +47,7 @@ def repaired(*texts: str | None, **options: Any) -> tuple[list[str | None], set[
     outcome = repair.apply(batch_of(*texts), RepairTextConfig(step="repair_text", column="text", **options), Scratch())
     outcome.batch.validate(full=True)
     return outcome.batch.column("text").to_pylist(), {
-        (f["row"], f["rule"].partition(".")[2]) for f in outcome.findings.table().to_pylist()
+        (f["row"], f["rule"]) for f in outcome.findings.table().to_pylist()
     }
 
 
@@ -113,7 +113,7 @@ def test_another_language_goes_and_a_null_has_none() -> None:
     config = LanguageConfig(step="language", column="text", keep=("en",), sample_bytes=64)
     outcome = language.apply(batch_of(PROSE * 9, "Der Fluss war an diesem Morgen sehr ruhig.", None), config, Scratch())
     assert outcome.batch.column("language").to_pylist() == ["en", "de", None]
-    assert removed(outcome) == {1: {"language.keep"}}
+    assert removed(outcome) == {1: {"keep"}}
     assert outcome.findings.table().column("detail").to_pylist() == ["de"]
 
 
@@ -141,14 +141,14 @@ def test_a_text_that_repeats_itself_goes() -> None:
     config = GopherRepetitionConfig(step="gopher_repetition", column="text")
     gone = removed(repetition.apply(batch_of("\n".join([PROSE] * 5), PROSE), config, Scratch()))
     assert set(gone) == {0}
-    assert "gopher_repetition.max_duplicate_lines" in gone[0]
-    assert "gopher_repetition.max_duplicate_ngram_chars.5" in gone[0]
+    assert "max_duplicate_lines" in gone[0]
+    assert "max_duplicate_ngram_chars.5" in gone[0]
 
 
 def test_fineweb_may_spare_texts_without_any_punctuated_line() -> None:
     text = "\n".join(f"{PROSE.strip('. ')} {i}" for i in range(9))
     strict = FinewebQualityConfig(step="fineweb_quality", column="text")
-    assert removed(fineweb.apply(batch_of(text), strict, Scratch())) == {0: {"fineweb_quality.min_punctuated_lines"}}
+    assert removed(fineweb.apply(batch_of(text), strict, Scratch())) == {0: {"min_punctuated_lines"}}
     lenient = FinewebQualityConfig(step="fineweb_quality", column="text", allow_no_punctuated_line=True)
     assert removed(fineweb.apply(batch_of(text), lenient, Scratch())) == {}
 

@@ -36,7 +36,7 @@ def apply(batch: pa.RecordBatch, config: BlocklistConfig, _scratch: Scratch) -> 
         pattern = "|".join(_escaped(term) for term in config.terms)
         found = pc.count_substring_regex(column, pattern, ignore_case=True)
         counts = found.fill_null(0).to_numpy(zero_copy_only=False)
-    judge = Judge("blocklist", config.column, texts.valid)
+    judge = Judge(config.column, texts.valid)
     judge.at_most("max_matches", counts, config.max_matches)
     return Outcome(batch, judge.findings)
 

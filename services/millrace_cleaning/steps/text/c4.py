@@ -48,7 +48,7 @@ def apply(batch: pa.RecordBatch, config: C4QualityConfig, scratch: Scratch) -> O
         split.texts.offsets, split.texts.data, split.word_starts, split.word_marks, classes(), tokens.whole_words(),
         phrases, options,
     )  # fmt: skip
-    judge = Judge("c4_quality", config.column, split.texts.valid)
+    judge = Judge(config.column, split.texts.valid)
     judge.at_most("lorem_ipsum", counts[:, _LOREM], 0)
     judge.at_most("curly_bracket", counts[:, _CURLY], 0)
     # A text that goes for a sign is not read to its end.

@@ -25,7 +25,7 @@ def apply(batch: pa.RecordBatch, config: FinewebQualityConfig, scratch: Scratch)
     counts = measure(split, config.terminals, config.short_line_chars)
     lines = counts[:, _LINES]
     newlines = np.maximum(np.diff(split.line_starts) - 1, 0)
-    judge = Judge("fineweb_quality", config.column, split.texts.valid)
+    judge = Judge(config.column, split.texts.valid)
     punctuated = ratio(counts[:, _PUNCTUATED], lines)
     spared = punctuated == 0 if config.allow_no_punctuated_line else None
     judge.at_least("min_punctuated_lines", punctuated, config.min_punctuated_lines, spare=spared)

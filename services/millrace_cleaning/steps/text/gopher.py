@@ -28,7 +28,7 @@ def apply(batch: pa.RecordBatch, config: GopherQualityConfig, scratch: Scratch) 
     split = split_of(batch.column(config.column), scratch.memo)
     counts = measure(split, config.stop_words)
     words = counts[:, _WORDS]
-    judge = Judge("gopher_quality", config.column, split.texts.valid)
+    judge = Judge(config.column, split.texts.valid)
     judge.at_least("min_words", counts[:, _PLAIN], config.min_words)
     judge.at_most("max_words", counts[:, _PLAIN], config.max_words)
     mean_length = ratio(counts[:, _CHARS], counts[:, _PLAIN])

@@ -20,11 +20,11 @@ def ratio(part: Numbers, whole: Numbers) -> Floats:
 
 
 class Judge:
-    """Gathers the findings of one step about one column; nulls are not judged."""
+    """Gathers the findings of a step about one column; nulls are not judged."""
 
-    def __init__(self, step: str, column: str, valid: npt.NDArray[np.bool_]) -> None:
+    def __init__(self, column: str, valid: npt.NDArray[np.bool_]) -> None:
         self.findings = Findings()
-        self._step, self._column, self._valid = step, column, valid
+        self._column, self._valid = column, valid
 
     def at_least(
         self, rule: str, values: Numbers, limit: float | None, *, spare: npt.NDArray[np.bool_] | None = None
@@ -45,7 +45,7 @@ class Judge:
         self.findings.add(
             at,
             action="removed",
-            rule=self._name(rule),
+            rule=rule,
             column=self._column,
             details=[details[row] for row in at.tolist()],
         )
@@ -53,13 +53,8 @@ class Judge:
     def changed(self, rule: str, counts: Numbers, rows: npt.NDArray[np.bool_] | None = None) -> None:
         """Say how often a rule changed a row; of these rows, default: wherever it did."""
         at = np.flatnonzero((counts > 0 if rows is None else rows & (counts > 0)) & self._valid)
-        self.findings.add(at, action="changed", rule=self._name(rule), column=self._column, values=counts[at])
+        self.findings.add(at, action="changed", rule=rule, column=self._column, values=counts[at])
 
     def _remove(self, rule: str, bad: npt.NDArray[np.bool_], values: Numbers, limit: float) -> None:
         at = np.flatnonzero(bad & self._valid)
-        self.findings.add(
-            at, action="removed", rule=self._name(rule), column=self._column, values=values[at], limit=limit
-        )
-
-    def _name(self, rule: str) -> str:
-        return f"{self._step}.{rule}"
+        self.findings.add(at, action="removed", rule=rule, column=self._column, values=values[at], limit=limit)

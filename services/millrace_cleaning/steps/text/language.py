@@ -59,7 +59,7 @@ def apply(batch: pa.RecordBatch, config: LanguageConfig, _scratch: Scratch) -> O
         )
     texts = texts_of(batch.column(config.column))
     found, scores = identify(texts, model, sample_bytes=config.sample_bytes)
-    judge = Judge("language", config.column, texts.valid)
+    judge = Judge(config.column, texts.valid)
     if config.keep:
         kept = np.isin(found, [model.labels.index(label) for label in config.keep])
         judge.refuse("keep", ~kept, [model.labels[i] for i in found])

@@ -14,7 +14,7 @@ from millrace_cleaning.steps.text.words import IS_SYMBOL, split_of
 def apply(batch: pa.RecordBatch, config: LengthConfig, scratch: Scratch) -> Outcome:
     """Remove texts outside of the limits, in characters, words or bytes."""
     split = split_of(batch.column(config.column), scratch.memo)
-    judge = Judge("length", config.column, split.texts.valid)
+    judge = Judge(config.column, split.texts.valid)
     judge.at_least("min_chars", split.chars, config.min_chars)
     judge.at_most("max_chars", split.chars, config.max_chars)
     if config.min_words is not None or config.max_words is not None:

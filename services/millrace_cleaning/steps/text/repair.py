@@ -39,7 +39,7 @@ def apply(batch: pa.RecordBatch, config: RepairTextConfig, _scratch: Scratch) ->
     """Mend a column; rows that are well are not touched."""
     column = batch.column(config.column)
     texts = texts_of(column)
-    judge = Judge("repair_text", config.column, texts.valid)
+    judge = Judge(config.column, texts.valid)
     bits = look(texts)
     if config.mojibake:
         column, changed = _mended(column, bits & (_MISREAD | C1) != 0, _fixed)

@@ -30,7 +30,7 @@ def apply(batch: pa.RecordBatch, config: GopherRepetitionConfig, scratch: Scratc
     """Remove texts that repeat themselves."""
     split = split_of(batch.column(config.column), scratch.memo)
     counts = measure_lines(split)
-    judge = Judge("gopher_repetition", config.column, split.texts.valid)
+    judge = Judge(config.column, split.texts.valid)
     lines, paragraphs = counts[:, _LINES], counts[:, _PARAGRAPHS]
     judge.at_most("max_duplicate_lines", ratio(counts[:, _SAME_LINES], lines), config.max_duplicate_lines)
     judge.at_most(
