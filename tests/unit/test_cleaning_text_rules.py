@@ -41,6 +41,7 @@ def column(texts: list[str]) -> pa.Array:
 @settings(max_examples=300, deadline=None)
 @given(st.lists(TEXTS, max_size=4))
 @example(["...", "a...b", "..a", "don't.", '"(e.g.)"', "a\n\nb\n", ""])
+@example(["http://a-b.org/x-yme@x-y.orge.g."])
 def test_words_are_those_that_the_reference_cuts(texts: list[str]) -> None:
     found = split(column(texts))
     lengths = (found.word_marks & LENGTH).tolist()

@@ -126,7 +126,7 @@ def test_gopher_says_every_rule_that_fails_with_its_value_and_limit() -> None:
     config = GopherQualityConfig(step="gopher_quality", column="text")
     outcome = gopher.apply(batch_of(PROSE * 4, "# # few", None), config, Scratch())
     assert set(removed(outcome)) == {1}
-    found = {f["rule"].partition(".")[2]: (f["value"], f["limit"]) for f in outcome.findings.table().to_pylist()}
+    found = {f["rule"]: (f["value"], f["limit"]) for f in outcome.findings.table().to_pylist()}
     assert found["min_words"] == (1.0, 50.0)
     assert found["max_hash_ratio"] == (pytest.approx(2 / 3), 0.1)
     assert found["min_stop_words"] == (0.0, 2.0)

@@ -16,7 +16,17 @@ def is_address(begin: int, end: int) -> bool:
     Source:
         spaCy's URL_MATCH, without IP addresses in figures.
     """
-    at = _after_user(_after_scheme(begin, end), end)
+    at = _after_scheme(begin, end)
+    if _is_host_and_path(at, end):
+        return True
+    for sign in range(end - 1, at, -1):  # a path may have an @, too
+        if byte_at(sign) == _AT and _is_host_and_path(sign + 1, end):
+            return True
+    return False
+
+
+@numba.njit(cache=True, nogil=True)
+def _is_host_and_path(at, end):  # type: ignore[no-untyped-def]  # numba infers
     stop, label = at, at
     last_label = at
     num_labels = 0
@@ -52,14 +62,6 @@ def _after_scheme(begin, end):  # type: ignore[no-untyped-def]  # numba infers
         and byte_at(at + 2) == _SLASH
     ):
         return at + 3
-    return begin
-
-
-@numba.njit(cache=True, nogil=True)
-def _after_user(begin, end):  # type: ignore[no-untyped-def]  # numba infers
-    for at in range(end - 1, begin, -1):
-        if byte_at(at) == _AT:
-            return at + 1
     return begin
 
 
