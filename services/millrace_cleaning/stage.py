@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 
 from millrace.contracts.events import StageOutputs
 from millrace.runtime.stage import Artifact, Context, Inputs, NextPlan, Result, Results, Task
+from millrace_cleaning.extras import needing
 from millrace_cleaning.hiding import hiding
 from millrace_cleaning.infer import private_columns
 from millrace_cleaning.rounds.dividing import after_repair, after_shingles
@@ -35,9 +37,12 @@ def plan(context: Context, config: CleanConfig, inputs: Inputs) -> Sequence[Task
     """One task for a source of at most `bytes_per_task`, else one for each part of it.
 
     Raises:
-        StageFailed: A step of the recipe needs an extra that is not installed.
+        StageFailed: A step of the recipe, or near_dedup, needs an extra that is not installed.
     """
     load(config.steps)
+    if config.near_dedup is not None:
+        with needing("text"):
+            importlib.import_module("numba")
     source: Artifact = inputs["raw"]
     tasks = scan_tasks(_shared_job(context, config, source))
     size = sum(source.entry(path).size_bytes for path in {task["path"] for task in tasks})
