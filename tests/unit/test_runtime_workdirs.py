@@ -39,7 +39,10 @@ def found(home: Path, *, reported: bool = True) -> list[str]:
         records.append(record)
         return reported
 
-    bury_dead(home, report, buried=lambda worker: (home / "buried").write_text(worker))
+    def bury(worker: str) -> None:
+        (home / "buried").write_text(worker)
+
+    bury_dead(home, report, buried=bury)
     return [record.subject.holder.nonce for record in records]
 
 

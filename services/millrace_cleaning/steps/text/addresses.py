@@ -19,7 +19,7 @@ def is_address(begin: int, end: int) -> bool:
     at = _after_scheme(begin, end)
     if _is_host_and_path(at, end):
         return True
-    for sign in range(end - 1, at, -1):  # a path may have an @, too
+    for sign in range(end - 1, at, -1):  # noqa: SIM110  # a path may have an @, too; numba knows no generators
         if byte_at(sign) == _AT and _is_host_and_path(sign + 1, end):
             return True
     return False
