@@ -110,6 +110,14 @@ def test_a_quote_that_never_closes_costs_one_line(tmp_path: Path) -> None:
     assert (made.reasons, made.bad[0]["line"], len(made.rows)) == (["quote"], 7, 1005)
 
 
+def test_of_a_bad_text_in_an_archive_the_bytes_are_kept(tmp_path: Path) -> None:
+    made = read(tmp_path, {"t.zip": zip_of({"a.txt": b"good", "b.txt": b"caf\xe9", "c.txt": b"good"})})
+    (found,) = made.bad
+    assert (found["path"], found["row"], found["reason"]) == ("t.zip/b.txt", 2, "encoding")
+    assert (found["raw"], found["size_bytes"]) == (b"caf\xe9", 4)
+    assert made.column("text") == ["good", "good"]
+
+
 def test_of_a_large_bad_row_the_first_bytes_are_kept(tmp_path: Path) -> None:
     made = read(tmp_path, {"t.jsonl": GOOD_JSONL + b"y" * 10**6 + b"\n" + GOOD_JSONL})
     assert (len(made.bad[0]["raw"]), made.bad[0]["size_bytes"]) == (MAX_RAW_BYTES, 10**6 + 1)

@@ -134,6 +134,12 @@ def test_members_under_one_stem_are_one_row(tmp_path: Path, pack: Any) -> None:
     assert made.rows[0]["image"]["bytes"] == png_of(2, 2)
 
 
+@pytest.mark.parametrize("pack", [zip_of, tar_of])
+def test_two_texts_whose_names_begin_alike_are_two_rows(tmp_path: Path, pack: Any) -> None:
+    made = read(tmp_path, {"t.zip" if pack is zip_of else "t.tar": pack({"v1.0.txt": b"old", "v1.1.txt": b"new"})})
+    assert made.column("text") == ["old", "new"]
+
+
 def test_an_archive_of_folders_of_images_has_labels(tmp_path: Path) -> None:
     made = read(tmp_path, {"t.zip": zip_of({"x/cat/1.png": png_of(1, 1), "x/dog/1.png": png_of(1, 1)})})
     assert made.column("label") == ["cat", "dog"]

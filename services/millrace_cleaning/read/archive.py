@@ -15,6 +15,7 @@ from millrace_cleaning.read.encoding import SAMPLE_BYTES, as_utf8, detect
 from millrace_cleaning.read.files import format_of
 from millrace_cleaning.read.json import read_json
 from millrace_cleaning.read.jsonl import BadRow, decoded, parse_row, read_jsonl, too_long
+from millrace_cleaning.read.lines import HEAD_BYTES
 from millrace_cleaning.read.media import LABEL, read_media
 from millrace_cleaning.read.members import Member, members
 from millrace_cleaning.read.parquet import read_parquet
@@ -105,27 +106,38 @@ class _Samples:
         self._path, self._config, self._rejects = path, config, rejects
         self._stem = ""
         self._row: dict[str, Any] = {}
-        self._fault: tuple[BadRow, str] | None = None
+        self._kinds: set[str] = set()
+        self._fault: tuple[BadRow, Member, bytes] | None = None
         self._rows: list[dict[str, Any]] = []
         self._size = 0
 
     def add(self, member: Member) -> Iterator[pa.RecordBatch]:
         """Take a member; yield a batch when there are enough rows."""
-        stem = _stem(member.name)
-        if stem != self._stem:
+        stem, kind = _stem(member.name), _kind(member.name)
+        if stem != self._stem or kind in self._kinds:  # v1.0.txt and v1.1.txt have one stem, and are two texts
             self._end_row()
             self._stem = stem
+        if kind:
+            self._kinds.add(kind)
         if len(self._rows) >= ROWS_PER_BATCH or self._size > BYTES_PER_BATCH:
             yield from self._flush()
+        content = b""
         try:
-            values, size = self._values(member)
+            if kind in ("image", "audio"):
+                media, size = read_media(member.stream, f"{self._path}/{member.name}", kind=kind, config=self._config)
+                values = {kind: media}
+            elif kind:
+                content = read_up_to(_as_text(member.stream, self._config), self._config.max_row_bytes + 1)
+                values, size = self._values(kind, content, member.size_bytes), len(content)
+            else:
+                values, size = {}, 0
             self._row.update(values)
             self._size += size
             folder = PurePosixPath(member.name).parent.name
             if folder and values:
                 self._row.setdefault(LABEL, folder)
         except BadRow as fault:
-            self._fault = self._fault or (fault, member.name)
+            self._fault = self._fault or (fault, member, content)
         except BadFile as damage:
             path = f"{self._path}/{member.name}"
             if _ends_archive(damage, path):
@@ -139,37 +151,29 @@ class _Samples:
         self._end_row()
         yield from self._flush()
 
-    def _values(self, member: Member) -> tuple[dict[str, Any], int]:
-        kind = format_of(member.name)
-        config = self._config
-        if kind in ("image", "audio"):
-            media, size = read_media(member.stream, f"{self._path}/{member.name}", kind=kind, config=config)
-            return {kind: media}, size
-        is_label = member.name.lower().endswith(".cls")
-        if kind not in ("text", "json") and not is_label:
-            return {}, 0
-        content = read_up_to(_as_text(member.stream, config), config.max_row_bytes + 1)
-        if len(content) > config.max_row_bytes:
-            raise too_long(member.size_bytes, config)
+    def _values(self, kind: str, content: bytes, size_bytes: int) -> dict[str, Any]:
+        """Columns of a row that a text, a label or a JSON object of this many bytes brings."""
+        if len(content) > self._config.max_row_bytes:
+            raise too_long(size_bytes, self._config)
         if b"\0" in content:
             raise BadRow("holds NUL bytes, so it is no text", reason="binary", remedy="Leave binary files out.")
-        text = decoded(content, config, self._rejects).strip()
+        text = decoded(content, self._config, self._rejects).strip()
         if kind == "json":
-            return parse_row(text), len(content)
-        return ({LABEL if is_label else COLUMN: text} if text else {}), len(content)
+            return parse_row(text)
+        return {LABEL if kind == LABEL else COLUMN: text} if text else {}
 
     def _end_row(self) -> None:
         if self._fault is not None:
-            fault, name = self._fault
-            path = f"{self._path}/{name}"
+            fault, member, content = self._fault
+            path = f"{self._path}/{member.name}"
             self._rejects.row(
                 path, f"{path}: {fault}.", reason=fault.reason, position=len(self._rows), remedy=fault.remedy,
-                field=fault.field,
+                raw=content[:HEAD_BYTES], size_bytes=member.size_bytes, field=fault.field,
             )  # fmt: skip
             self._rejects.offset += 1
         elif self._row:
             self._rows.append(self._row)
-        self._row, self._fault = {}, None
+        self._row, self._kinds, self._fault = {}, set(), None
 
     def _flush(self) -> Iterator[pa.RecordBatch]:
         if self._rows:
@@ -182,6 +186,14 @@ class _Samples:
 def _stem(name: str) -> str:
     folder, _, base = name.rpartition("/")
     return f"{folder}/{base.split('.', 1)[0]}"
+
+
+def _kind(name: str) -> str:
+    """What a member adds to its row; nothing if it is of a kind that is not read."""
+    if name.lower().endswith(".cls"):
+        return LABEL
+    kind = format_of(name)
+    return kind if kind in ("image", "audio", "text", "json") else ""
 
 
 def _as_text(stream: BinaryIO, config: ReadConfig) -> BinaryIO:
