@@ -49,6 +49,21 @@ def in_python(client: Client) -> None:
         print(error.stage, error.cause, error.remedy)
 
 
+def a_corpus(client: Client, tokenizer: millrace.ArtifactRef) -> None:
+    clean = stages.Clean(
+        raw="s3://bucket/raw/",
+        steps=[{"step": "repair_text"}, {"step": "language", "keep": ["en"], "min_score": 0.65}],
+        near_dedup={"threshold": 0.8},
+        expect=[{"rows": {"min": 1000}}],
+        on_bad_row="quarantine",
+        on_bad_file="skip",
+    )
+    audit = stages.Audit(checks=["splits", "labels"], fail_on="error", max_rows=5000)
+    tokenize = stages.Tokenize(tokenizer=tokenizer, column="text", end_of_text="</s>")
+    result = client.submit(Pipeline("corpus", stages=[clean, audit, tokenize])).result()
+    print(result.dataset.digest, client.submit(stages.Tokenize(vocabulary_size=4096), data=result.dataset).id)
+
+
 def alone(client: Client) -> None:
     cleaned = client.submit(stages.Clean(target="label"), data="s3://bucket/raw/").result()
     words = client.submit(count_words, data=cleaned.dataset, params={"minimum": 2})

@@ -22,6 +22,7 @@ ITEM = "item"
 
 Input = str | ArtifactRef | PathLike[str]
 Inputs = Mapping[str, Input | Sequence[Input]]
+BadInputPolicy = Literal["fail", "skip", "quarantine"]
 
 
 class Options(TypedDict, total=False):
@@ -106,7 +107,10 @@ class Ingest(Stage):
 
 
 class Clean(Stage):
-    """Turns raw files into a typed, repaired, deduplicated data set with leak-free splits."""
+    """Turns raw files into a typed data set: rows that passed the recipe, an account of the others, leak-free splits.
+
+    `steps` are mappings such as `{"step": "language", "keep": ["en"]}`, in the order in which they are applied.
+    """
 
     main_input = "raw"
 
@@ -119,15 +123,62 @@ class Clean(Stage):
         features: Sequence[str] | None = None,
         ignore: Sequence[str] | None = None,
         columns: Mapping[str, Mapping[str, Any]] | None = None,
+        steps: Sequence[Mapping[str, Any]] | None = None,
         split: Mapping[str, Any] | None = None,
         dedup: bool | None = None,
+        near_dedup: Mapping[str, Any] | None = None,
+        expect: Sequence[Mapping[str, Any]] | None = None,
+        on_bad_row: BadInputPolicy | None = None,
+        on_bad_file: BadInputPolicy | None = None,
         **options: Unpack[Options],
     ) -> None:
         config = {
-            "task": task, "target": target, "features": features, "ignore": ignore, "columns": columns, "split": split,
-            "dedup": dedup,
+            "task": task, "target": target, "features": features, "ignore": ignore, "columns": columns, "steps": steps,
+            "split": split, "dedup": dedup, "near_dedup": near_dedup, "expect": expect, "on_bad_row": on_bad_row,
+            "on_bad_file": on_bad_file,
         }  # fmt: skip
         super().__init__("clean", inputs=_given(raw=raw), config=config, **options)
+
+
+class Audit(Stage):
+    """Looks for what would mislead who learns from a data set: leaks, shifts, wrong labels. It changes nothing."""
+
+    main_input = "dataset"
+
+    def __init__(
+        self,
+        *,
+        dataset: Input | None = None,
+        checks: str | Sequence[str] | None = None,
+        fail_on: str | Sequence[str] | None = None,
+        max_rows: int | str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        config = {"checks": checks, "fail_on": fail_on, "max_rows": max_rows}
+        super().__init__("audit", inputs=_given(dataset=dataset), config=config, **options)
+
+
+class Tokenize(Stage):
+    """Turns a data set's texts into packed token streams, by a tokenizer that it trains or is given."""
+
+    main_input = "dataset"
+
+    def __init__(
+        self,
+        *,
+        dataset: Input | None = None,
+        tokenizer: Input | None = None,
+        column: str | None = None,
+        vocabulary_size: int | str | None = None,
+        special_tokens: Sequence[str] | None = None,
+        end_of_text: str | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        config = {
+            "column": column, "vocabulary_size": vocabulary_size, "special_tokens": special_tokens,
+            "end_of_text": end_of_text,
+        }  # fmt: skip
+        super().__init__("tokenize", inputs=_given(dataset=dataset, tokenizer=tokenizer), config=config, **options)
 
 
 class Train(Stage):
