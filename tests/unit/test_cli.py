@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -160,6 +160,42 @@ def test_a_terminal_shows_a_line_for_every_stage() -> None:
     assert "2.0 s" in last
     assert "deploy" in last
     assert "skipped" in last
+
+
+def _printed(kind: str, summary: Mapping[str, Any]) -> str:
+    stage = StageView.model_validate(
+        {"name": kind, "kind": kind, "status": "succeeded", "outputs": {"summary": summary}}
+    )
+    out = io.StringIO()
+    Console(file=out, width=100).print(stage_report(stage))
+    return out.getvalue()
+
+
+def test_many_rules_stand_one_below_the_other_the_most_frequent_first() -> None:
+    removed = {f"gopher.rule_{i}": i for i in range(1, 7)}
+    printed = _printed("clean", {"rows_in": 50, "rows_out": 29, "removed": removed, "removed_by_others": 40})
+    rules = [line.split() for line in printed.splitlines() if "rule" in line]
+    assert rules[0] == ["6", "gopher.rule_6"]
+    assert rules[-2:] == [["1", "gopher.rule_1"], ["40", "other", "rules"]]
+
+
+def test_few_rules_stand_in_one_line() -> None:
+    assert "removed: b 3, a 1" in _printed("clean", {"rows_in": 9, "rows_out": 5, "removed": {"a": 1, "b": 3}})
+
+
+def test_an_audit_shows_what_it_found_and_what_failed_it() -> None:
+    gate = [{"rule": "group_leak", "verdict": "failed", "detail": "3 groups"}]
+    counts = {"error": 1, "warning": 0, "info": 2}
+    summary = {"findings": counts, "rows_judged": 1200, "found": ["error: 3 groups [x] leak"], "gate": gate}
+    printed = _printed("audit", summary)
+    assert "error 1, warning 0, info 2; models looked at 1,200 rows" in printed
+    assert "error: 3 groups [x] leak" in printed
+    assert "fail_on group_leak: 3 groups" in printed
+
+
+def test_tokens_are_counted_by_split() -> None:
+    summary = {"vocabulary_size": 4096, "bytes_per_token": 3.5, "tokens": {"train": 12345, "test": 67}}
+    assert "vocabulary of 4,096, 3.5 bytes a token; tokens: train 12,345, test 67" in _printed("tokenize", summary)
 
 
 def test_a_class_name_in_brackets_is_no_markup() -> None:

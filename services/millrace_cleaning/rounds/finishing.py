@@ -23,6 +23,8 @@ from millrace_cleaning.steps.recipe import Flow, labels
 
 _MANY_DUPLICATES = 0.2
 _FEW_ROWS_OF_CLASS = 5
+_MOST_RULES = 12
+_WARNING_CHARS = 280
 
 
 def finish(context: Context, job: Job, results: Sequence[Result]) -> StageOutputs:
@@ -148,10 +150,18 @@ def _class_warnings(name: str, counts: Mapping[str, Counter[str]]) -> list[str]:
 
 
 def _summary(report: Mapping[str, Any], num_columns: int) -> dict[str, Any]:
+    """What people see first: of many rules those that removed most."""
+    removed = Counter(report["removed"]).most_common()
+    unread = {of: sum(report["unread"][of].values()) for of in ("rows", "files")}
     return {
         "rows_in": report["rows_in"], "rows_out": report["rows_out"], "splits": report["splits"], "columns": num_columns,
-        "removed": dict(list(report["removed"].items())[:12]), "warnings": [w[:160] for w in report["warnings"][:8]],
+        "removed": dict(removed[:_MOST_RULES]), "removed_by_others": sum(count for _, count in removed[_MOST_RULES:]),
+        "unread": unread, "warnings": [_cut(warning) for warning in report["warnings"][:8]],
     }  # fmt: skip
+
+
+def _cut(warning: str) -> str:
+    return warning if len(warning) <= _WARNING_CHARS else f"{warning[: _WARNING_CHARS - 1]}…"
 
 
 def _json(value: Any) -> bytes:

@@ -14,6 +14,8 @@ from rich.text import Text
 from millrace.cli.options import duration, size
 from millrace.contracts.views import StageView
 
+FEW_RULES = 4
+"""As many rules stand in one line; more of them one below the other."""
 VERDICT_STYLE = {"passed": "green", "failed": "red", "inconclusive": "yellow"}
 
 
@@ -26,7 +28,10 @@ def stage_report(stage: StageView) -> RenderableType | None:
     """What one finished stage has to show, or None."""
     if stage.outputs is None or not stage.outputs.summary:
         return None
-    build = {"clean": _clean, "train": _train, "evaluate": _evaluate, "optimize": _optimize, "predict": _predict}
+    build = {
+        "clean": _clean, "audit": _audit, "tokenize": _tokenize, "train": _train, "evaluate": _evaluate,
+        "optimize": _optimize, "predict": _predict,
+    }  # fmt: skip
     maker = build.get(stage.kind)
     return maker(stage.outputs.summary) if maker else None
 
@@ -40,11 +45,34 @@ def print_report(console: Console, stage: StageView) -> None:
 
 def _clean(summary: Mapping[str, Any]) -> RenderableType:
     splits = ", ".join(f"{name} {rows}" for name, rows in summary.get("splits", {}).items())
-    removed = ", ".join(f"{rule} {rows}" for rule, rows in summary.get("removed", {}).items() if rows)
+    removed = [(rule, rows) for rule, rows in summary.get("removed", {}).items() if rows]
+    removed.sort(key=lambda pair: -int(pair[1]))
+    others = summary.get("removed_by_others", 0)
+    removed += [("other rules", others)] if others else []
     lines = [f"  {summary.get('rows_in')} rows in, {summary.get('rows_out')} out: {splits}"]
-    lines += [f"  removed: {removed}"] if removed else []
+    if len(removed) > FEW_RULES:
+        width = max(len(str(rows)) for _, rows in removed)
+        lines += ["  removed:", *(f"    {rows:>{width}}  {rule}" for rule, rows in removed)]
+    elif removed:
+        lines += ["  removed: " + ", ".join(f"{rule} {rows}" for rule, rows in removed)]
     lines += [f"  warning: {warning}" for warning in summary.get("warnings", [])]
     return Text("\n".join(lines))
+
+
+def _audit(summary: Mapping[str, Any]) -> RenderableType:
+    counts = ", ".join(f"{severity} {count}" for severity, count in summary.get("findings", {}).items())
+    lines = [f"  findings: {counts}; models looked at {summary.get('rows_judged', 0):,} rows"]
+    lines += [f"  {found}" for found in summary.get("found", [])]
+    lines += [f"  fail_on {rule['rule']}: {rule.get('detail', '')}" for rule in summary.get("gate", [])]
+    return Text("\n".join(lines))
+
+
+def _tokenize(summary: Mapping[str, Any]) -> RenderableType:
+    tokens = ", ".join(f"{split} {count:,}" for split, count in summary.get("tokens", {}).items())
+    return Text(
+        f"  vocabulary of {summary.get('vocabulary_size', 0):,}, {_number(summary.get('bytes_per_token'))} bytes a token;"
+        f" tokens: {tokens}"
+    )
 
 
 def _train(summary: Mapping[str, Any]) -> RenderableType:
