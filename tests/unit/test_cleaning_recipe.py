@@ -110,6 +110,11 @@ def test_steps_of_a_kind_are_told_apart_by_number() -> None:
     [
         ({"step": "gopher_qualty"}, "steps.0", "no step 'gopher_qualty'; did you mean 'gopher_quality'"),
         ({"setp": "length"}, "steps.0", "`step` is missing"),
+        (
+            {"step": "outliers", "fences": {"age": {"lo": 1}}},
+            "steps.0.fences.age.lo",
+            "Unknown field 'lo'; did you mean 'low'? Valid: high, low.",
+        ),
         ({"step": "length", "min_char": 3}, "steps.0", "length has no field 'min_char'; did you mean 'min_chars'"),
         ({"step": "length", "min_chars": "many"}, "steps.0.min_chars", "whole number"),
         ("length", "steps.0", "expected a step such as"),

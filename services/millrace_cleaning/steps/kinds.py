@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import core_schema
+from pydantic import GetCoreSchemaHandler, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from millrace import errors
+from millrace.contracts.loading import spec_error
 from millrace_cleaning.steps.audio.settings import STEPS as AUDIO
 from millrace_cleaning.steps.images.settings import STEPS as IMAGES
 from millrace_cleaning.steps.pii.settings import STEPS as PII
@@ -51,6 +52,20 @@ def _chosen(value: object) -> object:
     unknown = next((key for key in value if key not in kind.model_fields), None)
     if unknown is not None:
         raise ValueError(
-            f"{name} has no field {str(unknown)[:80]!r}; {errors.nearest(str(unknown), kind.model_fields)}"
+            f"the step {name} has no field {str(unknown)[:80]!r}; {errors.nearest(str(unknown), kind.model_fields)}"
         )
-    return kind.model_validate(value)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise _known_fields(kind, error) from None
+
+
+def _known_fields(kind: type[StepConfig], error: ValidationError) -> ValidationError:
+    """Say of an unknown field which ones there are here: from outside, only a step's common fields can be seen."""
+    fault = next((f for f in error.errors(include_url=False) if f["type"] == "extra_forbidden"), None)
+    if fault is None:
+        return error
+    unknown = InitErrorDetails(type="extra_forbidden", loc=fault["loc"], input=fault["input"])
+    message = spec_error(kind, ValidationError.from_exception_data(error.title, [unknown])).message
+    said = PydanticCustomError("value_error", "{message}", {"message": message})
+    return ValidationError.from_exception_data(error.title, [{**unknown, "type": said}])

@@ -230,7 +230,7 @@ class LengthConfig(TextStep):
         for unit in ("chars", "words", "bytes"):
             low, high = limits.get(f"min_{unit}"), limits.get(f"max_{unit}")
             if low is not None and high is not None and low > high:
-                raise ValueError(f"min_{unit} is {low} and max_{unit} {high}")
+                raise ValueError(f"min_{unit}: {low} is above max_{unit}, {high}")
         return self
 
 
