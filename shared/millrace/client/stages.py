@@ -11,92 +11,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from types import FunctionType
-from typing import Any, Literal, Protocol, TypedDict, Unpack, runtime_checkable
+from typing import Any, Literal, Unpack
 
 from millrace import errors
-from millrace.contracts.artifacts import ArtifactRef, ArtifactType
-from millrace.contracts.pipelines import FunctionSpec, Resources, Retry, StageSpec
+from millrace.client.stage import FunctionLike, Input, Inputs, Options, Stage, Uploader, given
+from millrace.contracts.pipelines import StageSpec
+
+__all__ = [
+    "Audit", "Clean", "Deploy", "Evaluate", "Function", "FunctionLike", "Ingest", "Input", "Inputs", "Optimize", "Options",
+    "Predict", "Stage", "Tokenize", "Train", "Uploader",
+]  # fmt: skip
 
 ITEM = "item"
 """The parameter of a function that gets an item of `foreach`."""
 
-Input = str | ArtifactRef | PathLike[str]
-Inputs = Mapping[str, Input | Sequence[Input]]
 BadInputPolicy = Literal["fail", "skip", "quarantine"]
-
-
-class Options(TypedDict, total=False):
-    """What any stage may say beside its configuration."""
-
-    name: str
-    """Of the stage in its pipeline; the kind's name unless given."""
-    needs: Sequence[str]
-    """Stages that must succeed before, beyond the inputs."""
-    when: str
-    """A condition over params, verdicts and metrics; false skips the stage."""
-    foreach: Sequence[Any] | str
-    """One task per item of a list, or per shard of the data set at an input."""
-    resources: Resources | Mapping[str, Any]
-    retry: Retry | Mapping[str, Any]
-    timeout_s: float
-    cache: bool
-    env: Mapping[str, str]
-    with_: Mapping[str, Any]
-    """More of the kind's configuration."""
-
-
-class Uploader(Protocol):
-    """Stores an artifact (type; path in it -> bytes; meta) and returns its reference."""
-
-    def __call__(self, type: ArtifactType, files: Mapping[str, bytes], meta: Mapping[str, Any], /) -> ArtifactRef: ...
-
-
-@runtime_checkable
-class FunctionLike(Protocol):
-    """A `@millrace.stage` function: it can say what it is once its code has been uploaded."""
-
-    @property
-    def name(self) -> str: ...
-
-    def spec(self, upload: Uploader) -> FunctionSpec: ...
-
-    def as_json(self, values: Mapping[str, Any], *, field: str) -> dict[str, Any]: ...
-
-
-class Stage:
-    """A stage of any kind, such as one that a plug-in brings."""
-
-    main_input = ""
-    """The input that `data=` fills when the stage is submitted alone."""
-
-    def __init__(
-        self,
-        kind: str,
-        *,
-        inputs: Inputs | None = None,
-        config: Mapping[str, Any] | None = None,
-        **options: Unpack[Options],
-    ) -> None:
-        self.kind = kind
-        self.name = options.get("name") or kind
-        self.inputs: dict[str, Input | Sequence[Input]] = dict(inputs or {})
-        self.config = {key: value for key, value in (config or {}).items() if value is not None}
-        self.config |= dict(options.get("with_") or {})
-        self._siblings = {key: value for key, value in options.items() if key not in ("name", "with_")}
-
-    def spec(self, *, inputs: Mapping[str, Any], upload: Uploader) -> StageSpec:  # noqa: ARG002 - a function uploads its code
-        """What the pipeline says of this stage, its inputs given as references.
-
-        Raises:
-            ValueError: A setting cannot be written down (pydantic's ValidationError).
-        """
-        kind = "" if self.kind == self.name else self.kind
-        fields = {"kind": kind, "inputs": dict(inputs), "with": self.config, **self._siblings}
-        return StageSpec.model_validate(fields)
-
-    def __repr__(self) -> str:
-        settings = ", ".join(f"{key}={value!r}" for key, value in {**self.inputs, **self.config}.items())
-        return f"{type(self).__name__}({settings})"
 
 
 class Ingest(Stage):
@@ -137,7 +66,7 @@ class Clean(Stage):
             "split": split, "dedup": dedup, "near_dedup": near_dedup, "expect": expect, "on_bad_row": on_bad_row,
             "on_bad_file": on_bad_file,
         }  # fmt: skip
-        super().__init__("clean", inputs=_given(raw=raw), config=config, **options)
+        super().__init__("clean", inputs=given(raw=raw), config=config, **options)
 
 
 class Audit(Stage):
@@ -155,7 +84,7 @@ class Audit(Stage):
         **options: Unpack[Options],
     ) -> None:
         config = {"checks": checks, "fail_on": fail_on, "max_rows": max_rows}
-        super().__init__("audit", inputs=_given(dataset=dataset), config=config, **options)
+        super().__init__("audit", inputs=given(dataset=dataset), config=config, **options)
 
 
 class Tokenize(Stage):
@@ -178,7 +107,7 @@ class Tokenize(Stage):
             "column": column, "vocabulary_size": vocabulary_size, "special_tokens": special_tokens,
             "end_of_text": end_of_text,
         }  # fmt: skip
-        super().__init__("tokenize", inputs=_given(dataset=dataset, tokenizer=tokenizer), config=config, **options)
+        super().__init__("tokenize", inputs=given(dataset=dataset, tokenizer=tokenizer), config=config, **options)
 
 
 class Train(Stage):
@@ -203,7 +132,7 @@ class Train(Stage):
             "task": task, "architecture": architecture, "arguments": arguments, "epochs": epochs,
             "max_seconds": max_seconds, "batch_size": batch_size, "learning_rate": learning_rate,
         }  # fmt: skip
-        super().__init__("train", inputs=_given(dataset=dataset), config=config, **options)
+        super().__init__("train", inputs=given(dataset=dataset), config=config, **options)
 
 
 class Evaluate(Stage):
@@ -220,7 +149,7 @@ class Evaluate(Stage):
         **options: Unpack[Options],
     ) -> None:
         rules = [gate] if isinstance(gate, str) and not gate.startswith("$") else gate
-        super().__init__("evaluate", inputs=_given(model=model, dataset=dataset), config={"gate": rules}, **options)
+        super().__init__("evaluate", inputs=given(model=model, dataset=dataset), config={"gate": rules}, **options)
 
 
 class Optimize(Stage):
@@ -238,7 +167,7 @@ class Optimize(Stage):
         **options: Unpack[Options],
     ) -> None:
         config = {"minimize": minimize, "subject_to": subject_to}
-        super().__init__("optimize", inputs=_given(model=model, dataset=dataset), config=config, **options)
+        super().__init__("optimize", inputs=given(model=model, dataset=dataset), config=config, **options)
 
 
 class Deploy(Stage):
@@ -256,7 +185,7 @@ class Deploy(Stage):
         **options: Unpack[Options],
     ) -> None:
         config = {"endpoint": endpoint, "sample": sample}
-        super().__init__("deploy", inputs=_given(model=model, report=report), config=config, **options)
+        super().__init__("deploy", inputs=given(model=model, report=report), config=config, **options)
 
 
 class Predict(Stage):
@@ -275,7 +204,7 @@ class Predict(Stage):
         **options: Unpack[Options],
     ) -> None:
         config = {"num_shards": num_shards, "splits": splits, "columns": columns}
-        super().__init__("predict", inputs=_given(model=model, data=data), config=config, **options)
+        super().__init__("predict", inputs=given(model=model, data=data), config=config, **options)
 
 
 class Function(Stage):
@@ -328,7 +257,3 @@ def _how_to_run(found: object) -> str:
     if isinstance(found, Mapping):
         return "Make it one with Pipeline.from_dict(mapping)."
     return "See millrace.stages."
-
-
-def _given(**inputs: Input | None) -> dict[str, Input]:
-    return {port: value for port, value in inputs.items() if value is not None}
