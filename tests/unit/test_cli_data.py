@@ -49,13 +49,23 @@ def test_columns_and_splits_are_shown(run: Run, dataset: Path) -> None:
     assert "age     integer  feature" in out
 
 
+def test_the_range_of_a_timestamp_is_shown_as_dates(run: Run, tmp_path: Path) -> None:
+    when = column("when", "timestamp").model_copy(update={"minimum": 0.0, "maximum": 86_400.0})
+    root = make_dataset(tmp_path / "times", {"train": [{"n": 0, "name": "a"}]}, [column("name", "text"), when]).root
+    assert "1970-01-01 00:00:00 to 1970-01-02 00:00:00" in run("show", root)[1]
+    far = when.model_copy(update={"maximum": 1e15})
+    root = make_dataset(tmp_path / "far", {"train": [{"n": 0, "name": "a"}]}, [column("name", "text"), far]).root
+    assert "1970-01-01 00:00:00 to 1e+15" in run("show", root)[1]
+
+
 def test_a_row_is_explained_by_its_id_or_its_place(run: Run, dataset: Path) -> None:
     for row in ("s-9", "a.csv:10"):
         code, out, _ = run("explain", dataset, "--row", row, "--json")
         assert code == 0
         [entry] = json.loads(out)["entries"]
         assert (entry["rule"], entry["value"], entry["limit"]) == ("min_words", 2.0, 5.0)
-    assert json.loads(run("explain", dataset, "--rule", "pii", "--json")[1])["num_entries"] == 1
+    for rule in ("pii", "email", "pii.email", "email_name"):
+        assert json.loads(run("explain", dataset, "--rule", rule, "--json")[1])["num_entries"] == 1
     out = run("explain", dataset, "--action", "removed")[1]
     assert "length  min_words  removed  1" in out
     assert "email" not in out

@@ -7,7 +7,8 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from millrace.cli.options import json_option, open_client, print_json, print_tab
 
 if TYPE_CHECKING:  # these import pyarrow, which --help does without
     from millrace.contracts.artifacts import ArtifactRef
+    from millrace.contracts.schema import Column, ColumnType
     from millrace.datasets.accounts import Account, Action
     from millrace.datasets.differences import Difference
     from millrace.datasets.reading import Dataset
@@ -48,13 +50,15 @@ def show(dataset: str, as_json: bool) -> int:
             print_json({"schema": found.schema.model_dump(mode="json"), "profile": profile})
             return 0
     splits = ", ".join(f"{name} {count:,}" for name, count in profile.get("splits", {}).items())
-    click.echo(f"{profile.get('rows_in', 0):,} rows in; {splits}")
-    for rule, count in profile.get("removed", {}).items():
+    click.echo(f"{profile.get('rows_in', 0):,} rows in, {profile.get('rows_out', 0):,} out: {splits}")
+    for rule, count in sorted(profile.get("removed", {}).items(), key=lambda item: -item[1]):
         click.echo(f"  removed by {rule}: {count:,}")
+    for warning in profile.get("warnings", []):
+        click.echo(f"  warning: {warning}")
     nulls = {name: sum(about.get("nulls", {}).values()) for name, about in profile.get("columns", {}).items()}
     print_table(
         ("column", "type", "role", "nulls", "range"),
-        [(c.name, c.type, c.role, str(nulls.get(c.name, 0)), _range(c.minimum, c.maximum)) for c in columns],
+        [(c.name, c.type, c.role, str(nulls.get(c.name, 0)), _range(c)) for c in columns],
         empty="No columns.",
     )
     return 0
@@ -63,7 +67,7 @@ def show(dataset: str, as_json: bool) -> int:
 @data.command()
 @click.argument("dataset")
 @click.option("--row", default="", help="One row: its row_id, or FILE:NUMBER as in the source, from 1.")
-@click.option("--rule", default="", help="One rule or step, such as gopher_quality.")
+@click.option("--rule", default="", help="One rule or step, such as gopher_quality or check_table.ge.")
 @click.option("--action", type=click.Choice(["removed", "changed", "flagged"]), help="Default: all.")
 @click.option("--max", "max_entries", default=20, show_default=True, help="How many rows to print.")
 @json_option
@@ -188,7 +192,7 @@ def _print_account(account: Account) -> None:
     print_table(
         ("step", "rule", "action", "rows"),
         [(c.step, c.rule, c.action, f"{c.rows:,}") for c in account.counts],
-        empty="No row was removed, changed or flagged under that name.",
+        empty="Nothing is in the account about that: such rows stayed as they came, or there are none.",
     )
     if account.entries:
         click.echo()
@@ -237,5 +241,14 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def _range(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+def _range(column: Column) -> str:
+    if column.minimum is None or column.maximum is None:
+        return ""
+    return f"{_end(column.minimum, column.type)} to {_end(column.maximum, column.type)}"
+
+
+def _end(value: float, type_: ColumnType) -> str:
+    if type_ == "timestamp":
+        with suppress(OverflowError, ValueError, OSError):  # what lies outside of the years 1 to 9999 stays seconds
+            return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{value:.4g}"

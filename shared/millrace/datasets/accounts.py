@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -57,7 +58,7 @@ def read_account(
 
     Args:
         row: A row_id, or `FILE:NUMBER` as the source's owner counts; empty for all rows.
-        rule: Name of a rule or a step; empty for all.
+        rule: Name of a rule or a step, or of both as reports have it (`check_table.ge`, `null_age`); empty for all.
     """
     counts: Counter[tuple[str, str, Action]] = Counter()
     entries: list[Entry] = []
@@ -97,8 +98,17 @@ def _mask(batch: pa.RecordBatch, *, row: str, rule: str, action: Action | None) 
     elif row:
         mask = pc.and_(mask, pc.equal(batch.column("row_id"), row))
     if rule:
-        mask = pc.and_(mask, pc.or_(pc.equal(batch.column("rule"), rule), pc.equal(batch.column("step"), rule)))
+        mask = pc.and_(mask, _is_called(batch, rule))
     return pc.and_(mask, pc.equal(batch.column("action"), action)) if action else mask
+
+
+def _is_called(batch: pa.RecordBatch, name: str) -> pa.Array:
+    """Which entries are of a rule or a step of this name."""
+    step, rule, column = (batch.column(part) for part in ("step", "rule", "column"))
+    both = pc.binary_join_element_wise(step, rule, ".")
+    of_column = pc.binary_join_element_wise(rule, column, "_")
+    is_it = [pc.fill_null(pc.equal(names, name), False) for names in (step, rule, both, of_column)]
+    return functools.reduce(pc.or_, is_it)
 
 
 def _entry(row: dict[str, Any]) -> Entry:
