@@ -132,3 +132,14 @@ def test_an_audit_of_equal_rows_says_the_same(tmp_path: Path) -> None:
     columns = [Column(name="text", type="text"), column]
     first, second = (audit(tmp_path, columns, rows, seed=5) for _ in range(2))
     assert first.outputs.artifacts["report"].digest == second.outputs.artifacts["report"].digest
+
+
+def test_labels_that_no_feature_tells_are_no_error(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    column, labels = target(random.integers(0, 2, 300))
+    rows = pa.table({"x": random.normal(size=300), "y": labels})
+    columns = [Column(name="x", type="number"), column]
+    found = audit(tmp_path, columns, divided(rows), checks=["labels"], model="linear")
+    (finding,) = found.report.findings
+    assert finding.severity == "warning"
+    assert "models that cannot judge" in finding.message

@@ -137,7 +137,7 @@ def test_a_recipe_survives_json() -> None:
     [
         ({**SHORT, "column": "txt"}, "with.steps.1.column", "no column 'txt'; did you mean 'text'"),
         ({**SHORT, "column": "n"}, "with.steps.1.column", "'n' is of type integer"),
-        ({"step": "check_images"}, "with.steps.1.column", "0 are of type image"),
+        ({"step": "check_images"}, "with.steps.1.column", "No column is of type image."),
         (
             {"step": "convert_units", "column": "text", "unit": "kg", "into": "n"},
             "with.steps.1",

@@ -42,7 +42,8 @@ class Suspects:
         table: LABEL_ERRORS_SCHEMA.
         findings: One, or none.
         share: Suspects of all judged rows.
-        accuracy: Of the models on the labels as they are given.
+        accuracy: Of the models on the labels as they are given. Where chance explains by how much they beat the commonest
+            class they cannot judge, and what they suspect is no error.
     """
 
     table: pa.Table
@@ -89,19 +90,23 @@ def find_suspects(
     table = _table(sample, classes, labels, probabilities, places, suggested)
     share = len(places) / max(len(classes), 1)
     accuracy = float(np.mean(probabilities.argmax(axis=1) == classes))
+    commonest = float(np.bincount(classes).max()) / max(len(classes), 1)
+    can_judge = accuracy > commonest + 2 * float(np.sqrt(commonest * (1 - commonest) / max(len(classes), 1)))
     findings = []
     if share > at_most:
         confused = Counter(zip(classes[places].tolist(), suggested.tolist(), strict=True)).most_common(_SHOWN)
         findings.append(
             Finding(
-                code="label_errors", severity="error" if share >= _MANY else "warning", column=target,
-                message=f"{len(places):,} of {len(classes):,} labels ({share:.1%}) are suspected to be wrong.",
+                code="label_errors", severity="error" if can_judge and share >= _MANY else "warning", column=target,
+                message=f"{len(places):,} of {len(classes):,} labels ({share:.1%}) are suspected to be wrong"
+                + ("." if can_judge else f" by models that cannot judge: they are right on {accuracy:.1%} of the rows, of "
+                   f"which the commonest class has {commonest:.1%}."),
                 evidence={
                     "rows": len(places), "of": len(classes), "share": round(share, 6), "model_accuracy": round(accuracy, 4),
                     "given_and_suggested": [[labels[g], labels[s], n] for (g, s), n in confused],
                 },
                 remedy="Look at label_errors.parquet from its top, and correct or remove what is wrong; in test first, where "
-                "a wrong label moves every score.",
+                "a wrong label moves every score." if can_judge else "Ask whether the features can tell the target at all.",
             )
         )  # fmt: skip
     return Suspects(table=table, findings=findings, share=share, accuracy=accuracy)

@@ -57,11 +57,12 @@ class StepConfig(StageConfig):
             return self
         meant = [name for name in fitting if columns[name][1] == "feature"] if len(fitting) > 1 else fitting
         if not self.column and len(meant) != 1:
+            types = " or ".join(self.column_types)
             raise errors.InvalidData(
-                f"Say which column: {len(fitting)} are of type {' or '.join(self.column_types)}"
-                f"{': ' + ', '.join(fitting[:20]) if fitting else ''}.",
+                f"Say which column: {len(fitting)} are of type {types}: {', '.join(fitting[:20])}."
+                if fitting else f"No column is of type {types}.",
                 field="column",
-            )
+            )  # fmt: skip
         name = self.column or meant[0]
         if name not in columns:
             raise errors.InvalidData(
