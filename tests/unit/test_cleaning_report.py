@@ -76,6 +76,16 @@ def test_examples_are_cut_to_what_fits(dataset: Dataset) -> None:
     assert all(len(row["text"]) <= 201 for row in examples(dataset.schema, rows))
 
 
+def test_columns_may_be_called_as_the_page_calls_its_own(tmp_path: Path) -> None:
+    columns = [column("split", "category"), column("row", "integer")]
+    made = make_dataset(
+        tmp_path / "named", {"train": [{"n": i, "split": "ab"[i % 2], "row": i} for i in range(9)]}, columns
+    )
+    rows = sampled(made)
+    assert [bar.label for bar in distributions(made.schema, rows)[0].bars] == ["a", "b"]
+    assert {example["split"] for example in examples(made.schema, rows)} == {"a", "b"}
+
+
 def test_the_page_runs_nothing_and_fetches_nothing(dataset: Dataset) -> None:
     removed, nulls = {HOSTILE: 3, "duplicate": 7}, {"age": {"nulls": {"train": 4}}}
     steps = [{"step": "length", "rows_in": 50, "rows_out": 47, "bytes_in": 900, "bytes_out": 800}]

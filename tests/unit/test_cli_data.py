@@ -94,6 +94,17 @@ def test_a_sample_is_printed_as_lines_of_json(run: Run, dataset: Path) -> None:
     assert (code, {row["split"] for row in map(json.loads, out.splitlines())} <= {"train", "test"}) == (0, True)
 
 
+def test_a_sample_says_the_split_beside_a_column_of_that_name(run: Run, tmp_path: Path) -> None:
+    root = make_dataset(tmp_path / "named", {"test": [{"n": 0, "split": "mine"}]}, [column("split", "text")]).root
+    assert {"split": "mine", "split_": "test"}.items() <= json.loads(run("sample", root)[1]).items()
+
+
+def test_a_directory_that_is_not_there_is_told_so(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("show", tmp_path / "nowhere")
+    assert code != 0
+    assert "There is no directory" in err
+
+
 def test_what_is_no_data_set_is_told_so(run: Run, tmp_path: Path) -> None:
     code, _, err = run("show", tmp_path)
     assert code != 0

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from millrace.contracts.schema import Column, DatasetSchema
+from millrace.contracts.schema import ROW_ID, Column, DatasetSchema
 from millrace.datasets.drift import Numbers, measured
 from millrace.datasets.reading import SPLITS
-from millrace_cleaning.report.sampling import SIZE
+from millrace_cleaning.report.sampling import SIZE, SPLIT
 
 NUM_BINS = 24
 MAX_LABELS = 16
@@ -73,7 +73,7 @@ def distributions(schema: DatasetSchema, sample: pa.Table) -> list[Distribution]
     """One for each column that has something to draw, of a sample as `sampling.read_samples` gives it."""
     found = []
     for column in schema.columns:
-        parts = {str(s): sample.filter(pc.equal(sample.column("split"), s)) for s in SPLITS}
+        parts = {str(s): sample.filter(pc.equal(sample.column(SPLIT), s)) for s in SPLITS}
         parts = {split: rows for split, rows in parts.items() if rows.num_rows}
         draw = _labels if column.type in ("category", "boolean") else _histogram
         found.append(draw(column, parts))
@@ -95,7 +95,7 @@ def examples(schema: DatasetSchema, sample: pa.Table) -> list[dict[str, str]]:
     """A few rows in words, cut to what fits a cell."""
     rows = sample.slice(0, MAX_EXAMPLES).to_pylist()
     return [
-        {"row": row["row_id"], "split": row["split"], **{c.name: _shown(row[c.name]) for c in schema.columns}}
+        {ROW_ID: row[ROW_ID], SPLIT: row[SPLIT], **{c.name: _shown(row[c.name]) for c in schema.columns}}
         for row in rows
     ]
 

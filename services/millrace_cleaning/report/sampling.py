@@ -18,6 +18,8 @@ MAX_CHARS = 240
 MAX_NUMBERS = 64
 SIZE = ".size"
 """Ends the name of the column with the lengths of a column whose values were cut."""
+SPLIT = ".split"
+"""The column with a row's split. A column of the data may be called `split`."""
 _LONG = ("text", "json", "tokens", "image", "audio")
 
 
@@ -40,7 +42,7 @@ class Sampler:
         """Write the sample of one split's rows, of which there is at least one."""
         assert self._sample is not None
         split_column = pa.array([split] * self._sample.num_rows, pa.string())
-        pq.write_table(self._sample.append_column("split", split_column), target, compression="zstd")
+        pq.write_table(self._sample.append_column(SPLIT, split_column), target, compression="zstd")
 
 
 def read_samples(files: Sequence[Path]) -> pa.Table | None:

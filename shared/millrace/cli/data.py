@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # these import pyarrow, which --help does without
 
 _FACTS = ("schema.json", "profile.json")
 _RUN_ID = re.compile(r"run_[0-9A-Za-z]+")
+_DIGEST = re.compile(r"(sha256:)?[0-9a-fA-F]+")
 _MOST_COLUMNS = 40
 
 split_option = click.option("--split", type=click.Choice(["train", "validation", "test"]), help="Default: all.")
@@ -184,6 +185,12 @@ def _find(client: Any, asked: str) -> ArtifactRef:
 
     if _RUN_ID.fullmatch(asked):
         return Outcome(client.run(asked).view).dataset
+    if not _DIGEST.fullmatch(asked):
+        raise errors.NotFound(
+            f"There is no directory {asked!r}, and it is no run's id and no digest.",
+            remedy="See `millrace runs`, or save a run's data by `millrace run --save DIRECTORY`.",
+            field="DATASET",
+        )
     roots = client.lineage(asked).roots
     return ArtifactRef(digest=roots[0].digest, type="dataset")
 

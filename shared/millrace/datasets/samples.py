@@ -38,12 +38,16 @@ def merge(samples: Sequence[pa.Table], *, num_rows: int) -> pa.Table:
 
 
 def sample(dataset: Dataset, *, num_rows: int, split: SplitName | None = None, seed: int = 0) -> pa.Table | None:
-    """Rows of a data set, drawn without replacement, each with its split in the column `split`."""
+    """Rows of a data set, drawn without replacement, each with its split in the last column: `split`, or `split_` where the
+    data have one of that name."""
     taken = []
+    place = "split"
+    while place in {column.name for column in dataset.schema.columns}:
+        place += "_"
     for name in [split] if split else SPLITS:
         found = least((batch for _, batch in dataset.batches(split=name)), num_rows=num_rows, seed=seed)
         if found is not None:
-            taken.append(found.append_column("split", pa.array([name] * found.num_rows, pa.string())))
+            taken.append(found.append_column(place, pa.array([name] * found.num_rows, pa.string())))
     return merge(taken, num_rows=num_rows).drop_columns([RANK]) if taken else None
 
 
