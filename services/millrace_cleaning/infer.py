@@ -9,7 +9,9 @@ from pydantic import Field
 from millrace import errors
 from millrace.contracts.base import Contract
 from millrace.contracts.schema import ROW_ID, ColumnType, Role
+from millrace.datasets.samples import RANK
 from millrace_cleaning.confidence import Inference, warning_of, weigh
+from millrace_cleaning.report.sampling import SPLIT
 from millrace_cleaning.roles import check_task, decide_role
 from millrace_cleaning.scan import ColumnScan
 from millrace_cleaning.settings import BadValuePolicy, CleanConfig, ColumnConfig, NullPolicy
@@ -98,6 +100,12 @@ def private_columns(config: CleanConfig) -> frozenset[str]:
 
 
 def _check_names(scans: Mapping[str, ColumnScan], config: CleanConfig) -> None:
+    reserved = next((name for name in (RANK, SPLIT) if name in scans), None)
+    if reserved is not None:
+        raise errors.InvalidData(
+            f"The data has a column {reserved!r}, a name that Millrace keeps for itself.",
+            remedy="Give it another name.",
+        )
     asked = [("with.target", n) for n in config.target] + [("with.features", n) for n in config.features]
     asked += [("with.ignore", n) for n in config.ignore] + [(f"with.columns.{n}", n) for n in config.columns]
     asked += [("with.split.by", config.split.by), ("with.split.time", config.split.time)]

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cleaning_runs import clean, csv_of
+from millrace import errors
 from millrace.contracts.schema import SCHEMA_METADATA_KEY, DatasetSchema
 from millrace.store.local import LocalStore
 from millrace_cleaning.settings import CLEAN, INGEST
@@ -155,6 +156,18 @@ def test_files_of_a_directory_are_one_source(tmp_path: Path) -> None:
     made = clean(tmp_path, files, target="kind")
     assert made.summary["rows_in"] == 310
     assert "README.md" in made.summary["warnings"][0]
+
+
+@pytest.mark.parametrize("name", ["split", "row", "file", ".row", ".size"])
+def test_a_column_may_have_a_name_that_is_used_inside(tmp_path: Path, name: str) -> None:
+    made = clean(tmp_path, {"t.parquet": FLOWERS.append_column(name, pa.array(range(300)))}, target="kind")
+    assert sorted(made.rows(name)) == list(range(300))
+
+
+@pytest.mark.parametrize("name", [".rank", ".split"])
+def test_a_column_that_cannot_be_told_from_ones_own_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(errors.InvalidData, match="keeps for itself"):
+        clean(tmp_path, {"t.parquet": FLOWERS.append_column(name, pa.array(range(300)))}, target="kind")
 
 
 def test_a_row_id_of_the_source_is_replaced(tmp_path: Path) -> None:
