@@ -80,9 +80,10 @@ def _report(
         for proof in crossed["proofs"] if not proof["holds"]
     ]  # fmt: skip
     unread = _unread([count["rejects"] for count in counts])
-    if unread["rows"] or unread["files"]:
-        bad = sum(unread["rows"].values()), sum(unread["files"].values())
-        warnings.insert(0, f"{bad[0]} rows and {bad[1]} files could not be read.")
+    for of in ("files", "rows"):
+        if unread[of]:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in unread[of].items())
+            warnings.insert(0, f"{of.capitalize()} that could not be read: {sum(unread[of].values())} ({reasons}).")
     return {
         "format": "millrace.profile/v1", "rows_in": rows_in, "rows_out": profile.num_rows.total(), "removed": removed,
         "splits": {split: profile.num_rows[split] for split in SPLITS}, "proofs": crossed["proofs"],

@@ -75,11 +75,6 @@ class Finder:
                 found += [(row, begin + b, begin + e, kind) for b, e, kind in self._in_window(window, signs)]
         return Hits.of(found)
 
-    def in_text(self, text: str) -> list[tuple[int, int, int]]:
-        """Return (begin, end, kind) of what stands in one text, counted in bytes of UTF-8."""
-        hits = self.find(pa.array([text], pa.large_string()))
-        return list(zip(hits.begins.tolist(), hits.ends.tolist(), hits.kinds.tolist(), strict=True))
-
     def _in_window(self, window: bytes, signs: int) -> Iterator[tuple[int, int, int]]:
         if signs not in self._by_signs:
             self._by_signs[signs] = [group for group in self._groups if group.signs & signs]
