@@ -20,7 +20,7 @@ from millrace.store import Store
 from millrace.store.artifacts import read_manifest
 from millrace.store.connect import open_store
 from millrace.store.pages import write_pages
-from probes.worker import Factory, is_alive, make_command, probe_env, running_factory
+from probes.worker import Factory, Told, is_alive, make_command, probe_env, running_factory
 from servers.rabbitmq import RabbitMQ
 
 
@@ -159,18 +159,20 @@ def test_an_attempt_told_to_stop_before_it_starts_is_dropped(shared: Factory) ->
 
 def test_progress_and_log_lines_are_signalled_and_the_latest_progress_wins(shared: Factory, store: Store) -> None:
     sent = shared.send(do="talk", seconds=0.3)
-    kinds = ("progress", "metric", "log")
-    progress, metric, lines = shared.wait_signals(*(f"attempt.{sent.run_id}.{kind}" for kind in kinds))
-    assert progress["payload"]["total"] == 200
-    assert metric["payload"]["name"] == "loss"
-    texts = [line["text"] for line in lines["payload"]["lines"]]
-    assert texts == ["hello from the probe", "shard_written rows=3"]
-    assert shared.wait_event(AttemptSucceeded).logs is not None
+    told = shared.wait_signals(sent.run_id, lambda t: bool(t["progress"] and t["metric"]) and len(lines_of(t)) >= 2)
+    assert told["progress"][0]["total"] == 200
+    assert told["metric"][0]["name"] == "loss"
+    assert lines_of(told) == ["hello from the probe", "shard_written rows=3"]
+    assert shared.wait_event(AttemptSucceeded, run_id=sent.run_id).logs is not None
+
+
+def lines_of(told: Told) -> list[str]:
+    return [line["text"] for signal in told["log"] for line in signal["lines"]]
 
 
 def test_a_commands_environment_is_its_childs(shared: Factory, tmp_path: Path) -> None:
-    shared.send(do="mark", path=str(tmp_path / "word"), env={"PROBE_WORD": "spoken"})
-    shared.wait_event(AttemptSucceeded)
+    sent = shared.send(do="mark", path=str(tmp_path / "word"), env={"PROBE_WORD": "spoken"})
+    shared.wait_event(AttemptSucceeded, run_id=sent.run_id)
     assert (tmp_path / "word").read_text() == "spoken"
 
 

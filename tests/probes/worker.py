@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ PLUGIN = Path(__file__).parent / "plugin"
 TIMEOUT_S = 60
 
 E = TypeVar("E", bound=Contract)
+Told = dict[str, list[dict[str, Any]]]
 
 
 def probe_env(settings: Settings, **more: str) -> dict[str, str]:
@@ -69,10 +70,15 @@ class Factory:
         self.bus.send([command])
         return command
 
-    def wait_event(self, cls: type[E]) -> E:
-        """The next event, which must be of this type; that an attempt started, which short ones do not say, is passed over."""
+    def wait_event(self, cls: type[E], *, run_id: str = "") -> E:
+        """The next event (of a run), which must be of this type.
+
+        That an attempt started, which short ones do not say, is passed over.
+        """
         event = self.next_event()
-        while isinstance(event, AttemptStarted) and cls is not AttemptStarted:
+        while (isinstance(event, AttemptStarted) and cls is not AttemptStarted) or (
+            run_id and getattr(event, "run_id", "") != run_id
+        ):
             event = self.next_event()
         assert isinstance(event, cls), event
         return event
@@ -87,15 +93,15 @@ class Factory:
             if key.endswith(ending) and matching in str(payload):
                 return payload
 
-    def wait_signals(self, *endings: str) -> list[dict[str, Any]]:
-        """The first signal of each ending from now on, in whatever order they come."""
-        found: dict[str, dict[str, Any]] = {}
-        while len(found) < len(endings):
+    def wait_signals(self, run_id: str, enough: Callable[[Told], bool]) -> Told:
+        """What a run's attempt signals, by kind, until it is enough; kinds come in any order, lines in any number of pieces."""
+        told: Told = {"progress": [], "metric": [], "log": []}
+        while not enough(told):
             key, payload = self.signals.get(timeout=TIMEOUT_S)
-            for ending in endings:
-                if key.endswith(ending):
-                    found.setdefault(ending, payload)
-        return [found[ending] for ending in endings]
+            _, run, kind = [*key.split("."), "", ""][:3]
+            if run == run_id and kind in told:
+                told[kind].append(payload["payload"])
+        return told
 
     def terminate(self) -> int:
         assert self.process is not None
