@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from millrace import errors
-from millrace_cleaning.settings import Bounds, Expectation
+from millrace_cleaning.expectations import Bounds, Expectation
 
 
 def check_expectations(expected: Sequence[Expectation], profile: Mapping[str, Any]) -> None:

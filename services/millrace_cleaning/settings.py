@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from millrace import errors
 from millrace.contracts.schema import TASK_KINDS, ColumnType, Role, SplitName
+from millrace.contracts.shorthand import OneOrMore
 from millrace.contracts.stages import Port, StageConfig, StageKind
-from millrace_cleaning.near.settings import NearDedupConfig
+from millrace_cleaning.expectations import Expectations
+from millrace_cleaning.near.settings import NearDedup
 from millrace_cleaning.read_settings import ReadConfig
 from millrace_cleaning.steps.kinds import Step
 
@@ -17,11 +19,7 @@ NullPolicy = Literal["keep", "drop", "fail", "impute"]
 BadValuePolicy = Literal["nullify", "fail"]
 
 
-def _as_list(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-Names = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Names = Annotated[tuple[str, ...], OneOrMore()]
 """One column name, or a list of them."""
 
 
@@ -94,55 +92,6 @@ class SplitConfig(StageConfig):
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
-class Bounds(StageConfig):
-    """What a number has to lie between, ends included."""
-
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Bounds:
-        if self.min is None and self.max is None:
-            raise ValueError("give min, max or both")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"min {self.min:g} is above max {self.max:g}")
-        return self
-
-
-class Expectation(StageConfig):
-    """Something that a data set has to be like, or else the stage fails: of all its rows, or of one column."""
-
-    rows: Bounds | None = Field(default=None, description="How many rows the data set has.")
-    removed: Bounds | None = Field(default=None, description="Share of the source's rows that are not in it.")
-    column: str = Field(default="", description="What follows is about this column, in all splits.")
-    nulls: Bounds | None = Field(default=None, description="Share of nulls.")
-    distinct: Bounds | None = Field(default=None, description="Number of labels of a category.")
-    min: Bounds | None = Field(default=None, description="Smallest number; of a text its length in characters.")
-    max: Bounds | None = Field(default=None, description="Largest number.")
-    mean: Bounds | None = None
-
-    @field_validator("min", mode="before")
-    @classmethod
-    def _at_least(cls, value: object) -> object:
-        return {"min": value} if isinstance(value, int | float) else value
-
-    @field_validator("max", mode="before")
-    @classmethod
-    def _at_most(cls, value: object) -> object:
-        return {"max": value} if isinstance(value, int | float) else value
-
-    @model_validator(mode="after")
-    def _says_something(self) -> Expectation:
-        about_column = {n for n in ("nulls", "distinct", "min", "max", "mean") if getattr(self, n) is not None}
-        if about_column and not self.column:
-            raise ValueError(f"{min(about_column)}: say of which `column`")
-        if self.column and not about_column:
-            raise ValueError(f"say what is expected of {self.column!r}: nulls, distinct, min, max or mean")
-        if not self.column and self.rows is None and self.removed is None:
-            raise ValueError("give rows, removed, or a column and what is expected of it")
-        return self
-
-
 class CleanConfig(ReadConfig):
     """`with` of a clean stage."""
 
@@ -165,10 +114,12 @@ class CleanConfig(ReadConfig):
         description="Keep only the first of rows with equal features. Default: true, unless all features are categories, "
         "integers, booleans or timestamps, where equal rows are usually separate observations. If kept, they share a split.",
     )
-    near_dedup: NearDedupConfig | None = Field(
-        default=None, description="Find rows whose texts are nearly equal, across all of the source. Default: no."
+    near_dedup: NearDedup = Field(
+        default=None,
+        description="Find rows whose texts are nearly equal, across all of the source; true: as it is by default. "
+        "Default: no.",
     )
-    expect: tuple[Expectation, ...] = Field(
+    expect: Expectations = Field(
         default=(),
         max_length=1000,
         description="What the data set has to be like; else the stage fails and says what is not.",

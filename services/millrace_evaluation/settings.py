@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from millrace import errors
 from millrace.contracts.schema import SplitName
+from millrace.contracts.shorthand import OneOrMore
 from millrace.contracts.stages import Port, StageConfig, StageKind
 from millrace_evaluation.gate import parse_rule
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 class EvaluateConfig(StageConfig):
     """`with` of an evaluate stage."""
 
-    gate: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    gate: Annotated[tuple[str, ...], OneOrMore()] = Field(
         default=(),
         description="Rules that must all pass, such as `accuracy >= 0.95`, `accuracy non_inferior_to current by 0.005`, "
         "`not worse than the current release`. Numbers are compared with the point estimate, models by the paired interval.",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from millrace import errors
+from millrace.contracts.shorthand import OneOrMore
 from millrace.contracts.stages import Port, StageConfig, StageKind
 from millrace_optimization.constraints import parse_constraint
 
@@ -15,10 +16,6 @@ VariantName = Literal[
 ]
 ALL_VARIANTS: tuple[VariantName, ...] = get_args(VariantName)
 Goal = Literal["latency_p50_ms", "size_bytes"]
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str) else value
 
 
 class OptimizeConfig(StageConfig):
@@ -30,7 +27,7 @@ class OptimizeConfig(StageConfig):
         description="What to build: `onnx_int8` computes in integers, the other small ones only store less.",
     )
     minimize: Goal = Field(default="latency_p50_ms", description="What the chosen variant has least of.")
-    subject_to: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    subject_to: Annotated[tuple[str, ...], OneOrMore()] = Field(
         default=("relative_drop <= 0.01",),
         description="What it must keep, such as `accuracy_drop <= 0.005`, `size_ratio <= 0.5`; point estimates on validation.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from cleaning_runs import Cleaned, clean, csv_of
 from millrace import errors
+from millrace_cleaning.near.settings import NearDedupConfig
 from millrace_cleaning.settings import CleanConfig
 
 WORDS = (
@@ -141,15 +143,33 @@ def test_broken_expectations_are_all_named(tmp_path: Path) -> None:
     ("expectation", "says"),
     [
         ({}, "give rows, removed, or a column"),
-        ({"min": 3}, "say of which `column`"),
+        ({"min": 3}, "say of which column, as in `{column: age, min: 0}`"),
         ({"column": "x"}, "say what is expected of 'x'"),
         ({"rows": {}}, "give min, max or both"),
         ({"rows": {"min": 3, "max": 2}}, "min 3 is above max 2"),
+        ({"rows": 100}, "expected bounds, as in `{rows: {min: 10000}}`; found 100"),
+        ({"column": "x", "nulls": 0}, "as in `{column: age, nulls: {max: 0.05}}`; found 0"),
+        ({"column": "x", "min": "low"}, "expected a number, as in `{column: age, min: 0}`, or bounds; found 'low'"),
+        ("removed < 0.1", "expected a mapping such as `{removed: {max: 0.2}}`; found 'removed < 0.1'"),
     ],
 )
-def test_an_expectation_that_says_nothing_is_refused(expectation: dict[str, Any], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_an_expectation_that_misses_the_form_is_shown_it(expectation: object, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
         CleanConfig.model_validate({"expect": [expectation]})
+
+
+def test_expectations_that_are_no_list_are_shown_one() -> None:
+    with pytest.raises(
+        ValueError, match=re.escape("expected a list, as in `[{rows: {min: 10000}}]`; found {'rows': 1}")
+    ):
+        CleanConfig.model_validate({"expect": {"rows": 1}})
+
+
+def test_near_duplicates_can_be_switched_like_duplicates() -> None:
+    switched = [CleanConfig.model_validate({"near_dedup": value}).near_dedup for value in (True, False, None)]
+    assert switched == [NearDedupConfig(), None, None]
+    with pytest.raises(ValueError, match=r"expected true, false, or settings such as `\{threshold: 0.8\}`, found 0.9"):
+        CleanConfig.model_validate({"near_dedup": 0.9})
 
 
 def test_near_duplicates_that_stay_need_a_random_split() -> None:

@@ -80,3 +80,25 @@ def test_the_published_file_is_the_schema_of_the_shipped_kinds() -> None:
     published = json.loads((ROOT / "docs" / "pipeline.schema.json").read_text(encoding="utf-8"))
     current = json.loads(json.dumps(pipeline_schema(installed_kinds())))
     assert published == current, "run: millrace schema > docs/pipeline.schema.json"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{name: p, stages: {clean: {with: {target: y, near_dedup: true, expect: [{column: a, min: 0, max: {max: 9}}]}}}}",
+        "{name: p, stages: {clean: {with: {near_dedup: {threshold: 0.9}, steps: [{step: language, keep: en}]}}}}",
+        "{name: p, stages: {audit: {with: {checks: target, fail_on: error}}}}",
+        "{name: p, stages: {evaluate: {with: {gate: accuracy >= 0.9}}}}",
+    ],
+)
+def test_short_forms_that_the_shipped_kinds_take_are_accepted(text: str) -> None:
+    spec = parse_yaml(text)
+    jsonschema.Draft202012Validator(pipeline_schema(installed_kinds())).validate(spec)
+    for name, stage in spec["stages"].items():
+        installed_kinds()[name].config.model_validate(stage["with"])
+
+
+def test_short_forms_of_wrong_values_are_refused() -> None:
+    checks = jsonschema.Draft202012Validator(pipeline_schema(installed_kinds()))
+    for text in ("{clean: {with: {near_dedup: 0.8}}}", "{clean: {with: {expect: [{rows: 5}]}}}"):
+        assert not checks.is_valid({"name": "p", "stages": parse_yaml(text)})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from millrace import errors
+from millrace.contracts.shorthand import OneOrMore
 from millrace.contracts.stages import Port, StageConfig, StageKind
 
 Check = Literal["target", "columns", "splits", "giveaways", "shift", "labels"]
@@ -27,20 +28,16 @@ Code = Literal[
 CODES: tuple[Code, ...] = get_args(Code)
 
 
-def _as_list(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
 class AuditConfig(StageConfig):
     """`with` of an audit stage."""
 
-    checks: Annotated[tuple[Check, ...], BeforeValidator(_as_list)] = Field(
+    checks: Annotated[tuple[Check, ...], OneOrMore()] = Field(
         default=CHECKS,
         description="What is looked at. target: classes and ranges; columns: constant, repeated, id-like; splits: rows, "
         "groups and times on both sides; giveaways: features that tell the target alone; shift: train against test; "
         "labels: suspected label errors.",
     )
-    fail_on: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    fail_on: Annotated[tuple[str, ...], OneOrMore()] = Field(
         default=(),
         description="Findings that fail the run: names such as `group_leak`, or `error` or `warning` for all that are as "
         "severe or more. Default: none, the report alone says it.",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from millrace.contracts.faults import short
 from millrace.contracts.stages import StageConfig
 
 MAX_HASHES = 192
@@ -51,3 +53,18 @@ class NearDedupConfig(StageConfig):
             if bands * rows <= MAX_HASHES:
                 best = (bands, rows)
         return best
+
+
+def _from_switch(value: object) -> object:
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is not None and not isinstance(value, dict | NearDedupConfig):
+        raise ValueError(f"expected true, false, or settings such as `{{threshold: 0.8}}`, found {short(value)}")
+    return value
+
+
+NearDedup = Annotated[
+    NearDedupConfig | None,
+    BeforeValidator(_from_switch, json_schema_input_type=bool | NearDedupConfig | None),
+]
+"""`true` stands for all defaults, `false` for none of it."""

@@ -55,7 +55,7 @@ class Clean(Stage):
         steps: Sequence[Mapping[str, Any]] | None = None,
         split: Mapping[str, Any] | None = None,
         dedup: bool | None = None,
-        near_dedup: Mapping[str, Any] | None = None,
+        near_dedup: bool | Mapping[str, Any] | None = None,
         expect: Sequence[Mapping[str, Any]] | None = None,
         on_bad_row: BadInputPolicy | None = None,
         on_bad_file: BadInputPolicy | None = None,

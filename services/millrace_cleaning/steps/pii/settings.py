@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, get_args
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from millrace.contracts.shorthand import OneOrMore
 from millrace_cleaning.steps.settings import StepConfig
 
 PiiKind = Literal[
@@ -26,10 +27,6 @@ NAMED: tuple[PiiKind, ...] = ("person", "place")
 """Kinds that no pattern finds."""
 
 
-def _as_list(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
 class PiiConfig(StepConfig):
     """Find personal data in a text column, and mask it, drop its row, or put a reversible token there."""
 
@@ -47,7 +44,7 @@ class PiiConfig(StepConfig):
     kinds: Mapping[PiiKind, PiiAction] = Field(
         default_factory=dict, description="What becomes of each kind, such as {email: mask, card: drop, ipv4: keep}."
     )
-    phone_regions: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    phone_regions: Annotated[tuple[str, ...], OneOrMore()] = Field(
         default=("US", "GB", "DE", "FR", "ES", "IT", "NL", "PL", "BR", "IN"),
         description="Countries whose telephone numbers are found as they are written there; those with + are found of all.",
     )

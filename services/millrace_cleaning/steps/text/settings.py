@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from millrace.contracts.schema import ColumnType, Role
+from millrace.contracts.shorthand import OneOrMore
 from millrace_cleaning.steps.settings import StepConfig
 from millrace_cleaning.steps.text.punctuation import TERMINALS
 
@@ -25,10 +26,6 @@ C4_POLICY_PHRASES = (
 )  # fmt: skip
 
 
-def _as_list(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
 def _checked_terms(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(value) > MAX_TERMS:
         raise ValueError(f"expected at most {MAX_TERMS:,} terms, found {len(value):,}")
@@ -38,7 +35,7 @@ def _checked_terms(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Terms = Annotated[tuple[str, ...], BeforeValidator(_as_list), AfterValidator(_checked_terms)]
+Terms = Annotated[tuple[str, ...], OneOrMore(), AfterValidator(_checked_terms)]
 """One word or phrase, or a list of them."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -92,7 +89,7 @@ class LanguageConfig(TextStep):
     runs_in: ClassVar[str] = "millrace_cleaning.steps.text.language"
 
     step: Literal["language"]
-    keep: Annotated[tuple[str, ...], BeforeValidator(_as_list)] = Field(
+    keep: Annotated[tuple[str, ...], OneOrMore()] = Field(
         default=(), description="Languages that stay, such as [en, de]; default: all."
     )
     min_score: Fraction | None = Field(default=None, description="Texts that the model is less sure of go.")
