@@ -16,6 +16,7 @@ from millrace.bus.connect import connect
 from millrace.contracts.events import Event
 from millrace.contracts.ids import new_id
 from millrace.ledger import lanes, pausing, queues, tasks
+from millrace.ledger.admissions import admit_overlooked
 from millrace.ledger.database import Transaction
 from millrace.ledger.ledger import Ledger, open_ledger
 from millrace.ledger.workers import WorkerRow, agreed_code, forget_workers, live_workers, save_workers, slots_of
@@ -211,7 +212,7 @@ class Conductor:
         self._fold_taken(take_inbox)
         self._fold_taken(take_timers)
         self._verifier.verify_wanted()
-        self._repair_computations()
+        self._repair()
         self._is_all_offered = True
         self.transact(lambda _: None, classes=self._slots)
         self._order("yield", [Yield(holder_of(t), "paused") for t in pausing.running_while_paused(self.database)])
@@ -227,11 +228,12 @@ class Conductor:
         due = tasks.next_ready_at(self.database, after=now)
         return TICK_S if due is None else min(TICK_S, max(MIN_PAUSE_S, due - now))
 
-    def _repair_computations(self) -> None:
-        """Free who waits for a computation that nobody is at; whatever lost it, it is noticed here."""
+    def _repair(self) -> None:
+        """Free who waits for a computation that nobody is at, or for a place that nobody holds; however it was lost."""
         if time.monotonic() - self._repaired_at >= REPAIR_S:
             self._repaired_at = time.monotonic()
-            if repair(self.database, conductor=self.id, now=time.time()):
+            now = time.time()
+            if repair(self.database, conductor=self.id, now=now) + admit_overlooked(self.database, now=now):
                 self.work.set()
 
     def _note_workers(self) -> None:

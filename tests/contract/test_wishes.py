@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +27,10 @@ from millrace.contracts.events import (
     make_event,
 )
 from millrace.contracts.pipelines import Graph, Retry
+from millrace.ledger.admissions import admit_overlooked
+from millrace.ledger.database import Transaction
+from millrace_conductor.folding import Folding
+from millrace_conductor.handlers import fold
 
 LOST = ErrorInfo(code="worker_lost", message="The child died by signal 9.", retryable=True)
 SOUR = ErrorInfo(code="invalid_data", message="the data is sour")
@@ -384,6 +389,35 @@ def test_runs_that_end_in_two_conductors_at_once_give_on_both_places(folders: Ca
         assert [types(first, i)["run.admitted.v1"] for i in run_ids] == [1] * 4
         for run_id in run_ids[2:]:
             first.fold(event_of(latest(first, run_id, "a")))
+
+
+def test_a_run_that_comes_while_another_ends_is_admitted_in_the_end(
+    folders: Callable[[], Folder], ledger_url: str
+) -> None:
+    first, second = folders(), folders()
+    ending, waiting = submit(first.ledger, limited(1)), list[str]()
+    settle(first)
+    end = event_of(latest(first, ending, "a"))
+
+    def come() -> None:
+        waiting.append(submit(second.ledger, limited(1)))
+        settle(second)
+
+    coming = threading.Thread(target=come)
+
+    def fold_slowly(tx: Transaction) -> None:
+        folding = Folding(tx, conductor="con", now=first.now)
+        fold(folding, [end])
+        folding.write()
+        coming.start()
+        coming.join(1)  # on PostgreSQL it is done by now, and saw the other at work; on SQLite it waits
+
+    first.ledger.database.transact(fold_slowly)
+    coming.join(30)
+    num_overlooked = 0 if ledger_url.startswith("sqlite") else 1
+    assert [admit_overlooked(first.ledger.database, now=first.now) for _ in range(2)] == [num_overlooked, 0]
+    settle(first)
+    assert (first.status(ending), first.status(waiting[0])) == ("succeeded", "running")
 
 
 def test_conductors_that_take_at_once_admit_no_more_than_fit(folders: Callable[[], Folder]) -> None:

@@ -23,7 +23,7 @@ from millrace.settings import Settings
 from millrace.store.connect import open_store
 from millrace.testing.faults import FaultPoint, Faults, at
 from millrace.testing.faulty import FaultyDatabase
-from millrace_conductor import relay
+from millrace_conductor import relay, service
 from millrace_conductor.service import Conductor
 from millrace_conductor.watch import Watch
 
@@ -219,6 +219,19 @@ def test_submissions_that_waited_for_a_conductor_start_in_one_look(house: House)
     conductor = house.conductor()
     conductor.tick()
     assert {house.ledger.run("default", run_id).status for run_id in run_ids} == {"running"}
+
+
+def test_a_run_that_waits_for_a_place_that_nobody_holds_starts(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "REPAIR_S", 0.0)
+    one_at_a_time = chain("a").model_copy(update={"max_runs": 1})
+    first, second = (submit(house.ledger, one_at_a_time) for _ in range(2))
+    conductor = house.conductor()
+    conductor.tick()
+    ended = "UPDATE runs SET status = 'failed', finished_at = 1.0 WHERE run_id = ?"
+    house.ledger.database.transact(lambda tx: tx.run(ended, (first,)))  # and nobody looked who is next
+    for _ in range(3):
+        conductor.tick()
+    assert house.ledger.run("default", second).status == "running"
 
 
 def test_an_event_in_the_inbox_that_breaks_its_folding_fails_its_run_alone(house: House) -> None:
