@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,13 +37,14 @@ def row(case: str, metric: str, unit: str, values: Sequence[float], *, subject: 
     return Row(case, metric, unit, subject, statistics.median(values), min(values), max(values), len(values))
 
 
-def write_results(name: str, rows: Sequence[Row]) -> Path:
-    """Write `results/<name>.json` and print its rows."""
+def write_results(name: str, rows: Sequence[Row], *, notes: Mapping[str, object] | None = None) -> Path:
+    """Write `results/<name>.json` and print its rows. Notes are what explains them, as JSON."""
     document = {
         "benchmark": name,
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "rows": [asdict(r) for r in rows],
+        **({"notes": dict(notes)} if notes else {}),
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from random import Random
 
 
@@ -49,3 +50,9 @@ def verhoeff_digit(body: str) -> str:
 
 def weighted(body: str, weights: tuple[int, ...]) -> int:
     return sum(int(d) * w for d, w in zip(body, weights, strict=True))
+
+
+def pattern(shape: str) -> Callable[[Random], str]:
+    """`#` is a digit, `^` a digit from 2 to 9, `@` a capital, `%` a hexadecimal digit, all else itself."""
+    of = {"#": "0123456789", "^": "23456789", "@": "ABCDEFGHJKLMNPRSTUVWXYZ", "%": "0123456789abcdef"}
+    return lambda random: "".join(random.choice(of.get(c, c)) for c in shape)
