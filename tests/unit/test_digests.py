@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from millrace.contracts.stages import FUNCTION_KIND, StageConfig, StageKind, find_kind, installed_kinds
-from millrace.runtime import digests
+from millrace.runtime import digests, distributions
 
 KIND = StageKind(
     name="made", caption="", service="made", module="made.stage", config=StageConfig, inputs={}, outputs={}
@@ -43,15 +45,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def forget() -> None:
     """What a new process would not know."""
-    cached = (
-        digests._read,
-        digests._source_of,
-        digests._is_loose,
-        digests._distributions_of,
-        digests._all_distributions,
-    )
-    for function in (*cached, digests._distribution):
-        function.cache_clear()
+    for cached in (digests._read, digests._spec_of, digests._is_loose):
+        cached.cache_clear()
+    for read in (distributions._distributions, distributions._by_name, distributions._owners):
+        read.cache_clear()
     sys.path_importer_cache.clear()
 
 
@@ -77,6 +74,34 @@ CHANGES = {
     "a dependency's version": edit("grown-1.0.dist-info/METADATA", "Version: 1.0", "Version: 1.1"),
     "the version of what a dependency needs": edit("root-2.0.dist-info/METADATA", "Version: 2.0", "Version: 2.1"),
 }
+
+
+IMPORTS = {
+    "import a, b.c as d": {"a", "b.c"},
+    "import a; import b": {"a", "b"},
+    "if True: import a": {"a"},
+    "def f():\n\tfrom a import b": {"a", "a.b"},
+    "from a import (  # why (not)\n    b,\n    c as d,  # e\n)": {"a", "a.b", "a.c"},
+    "from a import \\\n    b": {"a", "a.b"},
+    "from .import a": {"over.here", "over.here.a"},
+    "from.a import b": {"over.here.a", "over.here.a.b"},
+    "from ..a.b import c": {"over.a.b", "over.a.b.c"},
+    "# import a": set(),
+    "important = a.import_module": set(),
+}
+
+
+@pytest.mark.parametrize("source", IMPORTS)
+def test_imports_are_found_however_they_are_written(source: str) -> None:
+    assert set(digests._imports(f"A = 1\n{source}\nB = 2\n", "over.here")) == IMPORTS[source]
+
+
+def test_of_our_own_sources_no_import_is_missed() -> None:
+    for path in Path(digests.__file__).parents[1].rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+        named = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+        named |= {f"{n.module}.{alias.name}" for n in nodes if isinstance(n, ast.ImportFrom) for alias in n.names}
+        assert named <= set(digests._imports(path.read_text(), "any")), path
 
 
 @pytest.mark.parametrize("what", CHANGES)
@@ -107,6 +132,16 @@ def test_the_kinds_of_this_library_depend_on_its_parts_and_on_libraries() -> Non
         "distribution torch", "distribution numpy", "distribution pyarrow",
     } <= modules  # fmt: skip
     assert not any("conductor" in name or "gateway" in name for name in modules)
+
+
+def test_distributions_are_read_as_python_reads_them() -> None:
+    forget()
+    assert {d.name: d.version for d in distributions.installed()} == {
+        d.name: d.version for d in metadata.distributions()
+    }
+    owners = metadata.packages_distributions()
+    for package in ("PIL", "sklearn", "numpy", "typing_extensions", "opentelemetry"):
+        assert sorted(distributions.owners_of(package)) == sorted(set(owners[package]))
 
 
 def test_a_worker_reads_its_code_when_it_is_first_asked_and_once() -> None:
