@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler
+from pydantic_core import core_schema
 
 from millrace import errors
 from millrace.contracts.schema import ColumnType, Role
@@ -38,11 +39,25 @@ class StepConfig(StageConfig):
     """Whether it writes into columns: rows that earlier steps removed are taken out before it."""
     is_private: ClassVar[bool] = False
     """Whether the column's raw values may be shown and kept nowhere: not in messages, scans or a quarantine."""
+    example: ClassVar[str] = ""
+    """Fields beside `step`, in YAML, of a use that shows what the step is for."""
 
     column: str = Field(
         default="",
         description="Column to work on; default: the only one of the step's types, or the only feature among several.",
     )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """The published schema says of a step its family, its extra and an example too."""
+        reference = handler(schema)
+        about = handler.resolve_ref_schema(reference)
+        about["x-family"], about["x-extra"] = cls.runs_in.split(".")[-2], cls.extra
+        step = f"step: {about['properties']['step']['const']}"
+        about["x-example"] = f"{{{', '.join(filter(None, (step, cls.example)))}}}"
+        return reference
 
     def resolved(self, columns: Mapping[str, tuple[ColumnType, Role]]) -> Self:
         """This step with the names of the columns it works on, checked against the columns there are: name -> type, role.

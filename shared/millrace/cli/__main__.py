@@ -47,7 +47,7 @@ GROUPS = {
         "replay": ("millrace.cli.provenance:replay", "Execute a run again and compare what both made."),
     },
     "Data and models": {
-        "data": ("millrace.cli.data:data", "Show, compare, explain, sample and export data sets."),
+        "data": ("millrace.cli.data:data", "Show, compare, explain, sample and export data sets; list steps."),
         "models": ("millrace.cli.serving:models", "List released models."),
         "endpoints": ("millrace.cli.serving:endpoints", "List endpoints, or stop one."),
         "predict": ("millrace.cli.serving:predict", "Ask an endpoint for predictions or text."),

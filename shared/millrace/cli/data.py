@@ -16,6 +16,7 @@ import click
 
 from millrace import errors
 from millrace.cli.options import json_option, open_client, print_json, print_table
+from millrace.cli.steps import steps
 
 if TYPE_CHECKING:  # these import pyarrow, which --help does without
     from millrace.contracts.artifacts import ArtifactRef
@@ -38,6 +39,9 @@ def data() -> None:
 
     DATASET is the id of a run that made one, its digest or the start of that, or a directory it was downloaded to.
     """
+
+
+data.add_command(steps)
 
 
 @data.command()

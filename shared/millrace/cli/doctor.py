@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -13,21 +12,12 @@ from typing import Literal
 import click
 
 from millrace import errors
+from millrace.cli.extras import EXTRAS, missing_of
 from millrace.cli.options import json_option, print_json, size
 from millrace.settings import Settings, load_settings
 
 FREE_BYTES = 2 * 10**9
 """Below this the disk is named: a run of the examples writes some hundred megabytes."""
-
-EXTRAS = {
-    "cleaning": ("pyarrow", "numpy"),
-    "training": ("torch", "safetensors", "onnx", "onnxscript"),
-    "evaluation": ("onnxruntime",),
-    "optimization": ("onnx", "onnxruntime", "openvino"),
-    "deployment": ("onnxruntime", "openvino", "orjson", "uvicorn"),
-    "gateway": ("fastapi", "uvicorn"),
-    "postgres": ("psycopg",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +56,7 @@ def examine() -> list[Finding]:
         _checked("store", _shown(settings.store), lambda: _check_store(settings)),
         _factory(settings),
         *_devices(),
-        *(_extra(name, modules) for name, modules in EXTRAS.items()),
+        *(_extra(name) for name in EXTRAS),
     ]
 
 
@@ -160,8 +150,8 @@ def _devices() -> list[Finding]:
     return [Finding("device", "ok", str(device)) for device in discover()]
 
 
-def _extra(name: str, modules: tuple[str, ...]) -> Finding:
-    missing = [m for m in modules if importlib.util.find_spec(m) is None]
+def _extra(name: str) -> Finding:
+    missing = missing_of(name)
     if missing:
         return Finding(
             f"extra {name}", "note", f"not installed: {', '.join(missing)}", f"pip install 'millrace[{name}]'"

@@ -24,6 +24,7 @@ class CheckAudio(StepConfig):
     runs_in = "millrace_cleaning.steps.audio.checking"
     extra = "media"
     column_types = ("audio",)
+    example = "min_duration_s: 0.5, max_duration_s: 60, min_loudness_lufs: -50"
 
     step: Literal["check_audio"] = "check_audio"
     min_duration_s: float | None = Field(default=None, ge=0)
@@ -70,6 +71,7 @@ class NormalizeAudio(StepConfig):
     extra = "media"
     column_types = ("audio",)
     is_changing = True
+    example = "sample_rate: 16000"
 
     step: Literal["normalize_audio"] = "normalize_audio"
     mono: bool = Field(default=True, description="Whether channels are averaged into one.")

@@ -22,6 +22,7 @@ class CheckImages(StepConfig):
     runs_in = "millrace_cleaning.steps.images.checking"
     extra = "media"
     column_types = ("image",)
+    example = "min_side: 64, max_aspect: 4, modes: [RGB, L]"
 
     step: Literal["check_images"] = "check_images"
     formats: tuple[ImageFormat, ...] = Field(
@@ -52,6 +53,7 @@ class NormalizeImages(StepConfig):
     extra = "media"
     column_types = ("image",)
     is_changing = True
+    example = "max_side: 1024, mode: RGB, format: jpeg"
 
     step: Literal["normalize_images"] = "normalize_images"
     keep_icc: bool = Field(
@@ -79,6 +81,7 @@ class HashImages(StepConfig):
     runs_in = "millrace_cleaning.steps.images.hashing"
     extra = "media"
     column_types = ("image",)
+    example = "algorithm: phash"
 
     step: Literal["hash_images"] = "hash_images"
     algorithm: Literal["phash", "dhash"] = Field(

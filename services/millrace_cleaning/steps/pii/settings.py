@@ -34,6 +34,7 @@ class PiiConfig(StepConfig):
     extra: ClassVar[str] = "pii"
     is_changing: ClassVar[bool] = True
     is_private: ClassVar[bool] = True
+    example = "column: text, action: mask, kinds: {card: drop, ipv4: keep}"
 
     step: Literal["pii"]
     column: str = Field(

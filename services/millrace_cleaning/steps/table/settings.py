@@ -39,6 +39,7 @@ class CheckTable(StepConfig):
     runs_in = "millrace_cleaning.steps.table.checking"
     column_types = ()
     is_changing = True
+    example = "columns: {age: {ge: 0, le: 120}, email: {not_null: true}}, rows: [start <= end]"
 
     step: Literal["check_table"] = "check_table"
     columns: dict[str, Constraints] = Field(default_factory=dict, description="Constraints by column.")
@@ -109,6 +110,7 @@ class Outliers(StepConfig):
     runs_in = "millrace_cleaning.steps.table.outliers"
     column_types = ()
     is_changing = True
+    example = "columns: [price], method: iqr, action: remove"
 
     step: Literal["outliers"] = "outliers"
     columns: tuple[str, ...] = Field(
@@ -173,6 +175,7 @@ class MapValues(StepConfig):
     runs_in = "millrace_cleaning.steps.table.spelling"
     column_types = ("category", "text")
     is_changing = True
+    example = "column: country, synonyms: {germany: DE}, known: [DE, FR], unknown: remove"
 
     step: Literal["map_values"] = "map_values"
     squeeze: bool = Field(default=True, description="White space at the ends goes, inside it becomes one space.")
@@ -193,6 +196,7 @@ class ConvertUnits(StepConfig):
 
     runs_in = "millrace_cleaning.steps.table.quantities"
     column_types = ("text", "category")
+    example = "column: weight, unit: kg, assume: kg"
 
     step: Literal["convert_units"] = "convert_units"
     unit: str = Field(description="Unit of the new column, such as kg, cm, km/h or °C.")

@@ -87,6 +87,7 @@ class LanguageConfig(TextStep):
     """
 
     runs_in: ClassVar[str] = "millrace_cleaning.steps.text.language"
+    example = "keep: [en], min_score: 0.65"
 
     step: Literal["language"]
     keep: Annotated[tuple[str, ...], OneOrMore()] = Field(
@@ -116,6 +117,7 @@ class GopherQualityConfig(TextStep):
     """The quality rules of Gopher (Rae et al. 2021, appendix A1.1), as datatrove reads them."""
 
     runs_in: ClassVar[str] = "millrace_cleaning.steps.text.gopher"
+    example = "min_words: 30, max_bullet_lines: null"
 
     step: Literal["gopher_quality"]
     min_words: int | None = Field(default=50, ge=0, description="Words that are not made of symbols alone.")
@@ -135,6 +137,7 @@ class GopherRepetitionConfig(TextStep):
     """The repetition rules of Gopher (Rae et al. 2021, table A1), as datatrove reads them: shares of a text that repeat."""
 
     runs_in: ClassVar[str] = "millrace_cleaning.steps.text.repetition"
+    example = "max_duplicate_lines: 0.3"
 
     step: Literal["gopher_repetition"]
     max_duplicate_lines: Fraction | None = Field(default=0.3, description="Of lines, those that stood before.")
@@ -156,6 +159,7 @@ class C4QualityConfig(TextStep):
 
     runs_in: ClassVar[str] = "millrace_cleaning.steps.text.c4"
     is_changing: ClassVar[bool] = True
+    example = "min_sentences: 3, curly_bracket: false"
 
     step: Literal["c4_quality"]
     terminal_punctuation: bool = Field(
@@ -177,6 +181,7 @@ class FinewebQualityConfig(TextStep):
     """The rules that FineWeb added (Penedo et al. 2024, section 3.6): lists, menus and repeated lines."""
 
     runs_in: ClassVar[str] = "millrace_cleaning.steps.text.fineweb"
+    example = "max_short_lines: 0.8"
 
     step: Literal["fineweb_quality"]
     min_punctuated_lines: Fraction | None = Field(default=0.12, description="Share of lines that end a sentence.")
@@ -196,6 +201,7 @@ class BlocklistConfig(TextStep):
     """Remove texts with words or phrases of a list."""
 
     runs_in: ClassVar[str] = "millrace_cleaning.steps.text.blocklist"
+    example = "terms: [casino, click here], max_matches: 2"
 
     step: Literal["blocklist"]
     terms: Terms = Field(min_length=1, description="Words and phrases of up to eight words; case does not matter.")
@@ -210,6 +216,7 @@ class LengthConfig(TextStep):
     """Remove texts that are too short or too long."""
 
     runs_in: ClassVar[str] = "millrace_cleaning.steps.text.length"
+    example = "min_chars: 200, max_words: 100000"
 
     step: Literal["length"]
     min_chars: int | None = Field(default=None, ge=0)
