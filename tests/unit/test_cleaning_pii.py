@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from benchmarks.bench_pii import judge
 from benchmarks.pii.corpus import corpus
+from benchmarks.pii.unseen import unseen
 from millrace import errors
 from millrace_cleaning.steps.findings import Scratch
 from millrace_cleaning.steps.pii.find import Finder
@@ -37,6 +38,8 @@ FOUND = {
     "email": ("anna.meyer+x@mail.example.co.uk", "jörg@beispiel.de", "BOB@EXAMPLE.COM", "o'brien@firma.rs"),
     "credentials": ("bob:s3cret@db.example.com",),
     "secret": ("AKIAIOSFODNN7EXAMPLE", "ghp_abcdefghijklmnopqrstuvwxyz0123456789", "sk-proj-Ab3dEf6hIj9kLmN0pQrS",
+               "glptt-0123456789abcdef0123456789abcdef01234567", "GOCSPX-abcdefghijklmnopqrstuvwxyz12",
+               "shpat_0123456789abcdef0123456789abcdef",
                "-----BEGIN RSA PRIVATE KEY-----\nMIIE+/=\n-----END RSA PRIVATE KEY-----"),
     "phone": ("+49 30 12345678", "+44 (0)20 7946 0958", "(212) 555-2368", "0171 1234567",
               "+33\u00a06\u00a012\u00a034\u00a056\u00a078"),
@@ -55,7 +58,7 @@ FOUND = {
     "de_idnr": ("36 574 261 809",),
     "fr_nir": ("2 95 10 99 126 111 93", "295109912611193"),
     "es_dni": ("54362315K", "54.362.315-K", "X2482300W"),
-    "it_codicefiscale": ("RCCMNL83S18D969H", "rcc mnl 83s18 d969h"),
+    "it_codicefiscale": ("RCCMNL83S18D969H", "rcc mnl 83s18 d969h", "RCCMNL 83S18 D969 H"),
     "br_cpf": ("390.533.447-05",),
     "in_aadhaar": ("2341 2341 2346",),
 }  # fmt: skip
@@ -86,6 +89,32 @@ def test_a_number_that_many_pass_is_found_where_a_word_says_what_it_is(kind: str
     sentence, datum = SAID[kind]
     assert masked(sentence.format(datum)) == sentence.format(f"<{kind.upper()}>")
     assert masked(f"Number {datum}") in (f"Number {datum}", "Number <PHONE>")
+
+
+@pytest.mark.parametrize(
+    ("before", "datum", "after", "kind"),
+    [
+        ("BSSID:", "18:b1:a1:43:6d:36", "\n", "mac"),
+        ("ether:", "18:b1:a1:43:6d:36", "", "mac"),
+        ("peer:", "2001:41d0::1", "\n", "ipv6"),
+        ("ip6:", "2001:41d0:0:0:0:0:0:39", "", "ipv6"),
+        ("<pre>", FOUND["passport"][0], "</pre>", "passport"),
+        ("<pre>", FOUND["passport"][1], "</pre>", "passport"),
+        ("date_of_birth;", "18/1/1970", ";n/a", "birth_date"),
+        ("nacido el ", "22-Sep-2001", "", "birth_date"),
+        ("Her birthday is ", "Nov. 15, 1971", ".", "birth_date"),
+        ("| tax_id | ", "36574261809", " |", "de_idnr"),
+        ("con DNI número ", "54362315 K", ".", "es_dni"),
+        ("☎ ", "601 476 148", "", "phone"),
+        ("Llámame al ", "93 412 58 83", ".", "phone"),
+        ("Telefon: ", "0221 / 872030", "", "phone"),
+        ("NIR ", "353330727594834", "", "fr_nir"),
+    ],
+)
+def test_a_datum_is_found_in_the_layouts_of_files_and_of_other_countries(
+    before: str, datum: str, after: str, kind: str
+) -> None:
+    assert masked(before + datum + after) == f"{before}<{kind.upper()}>{after}"
 
 
 def test_every_kind_that_needs_no_model_has_an_example() -> None:
@@ -141,6 +170,14 @@ def test_every_kind_that_needs_no_model_has_an_example() -> None:
         "192.168.0.1",
         "fe80::1",
         "10.1371/s12345-012-34567",
+        "https://{user}:{pass}@host/db",
+        "ftp://bob:${PASSWORD}@host/db",
+        "the handset (353330727594834) was returned",
+        "typo in DE60 9743 0053 3319 3658 33?",
+        "405 U.S. 792, 076 (1923)",
+        "NDC 0270-4549-45",
+        "Foo::bad::1a2b",
+        "54362315 K",
     ],
 )
 def test_what_only_looks_alike_is_left_alone(text: str) -> None:
@@ -223,3 +260,10 @@ def test_a_small_labelled_set_is_found() -> None:
     shares = {(row.case, row.metric): row.median for row in judge(corpus(4, per_kind=15, per_decoy=15), show=False)}
     assert shares["all kinds", "recall"] >= 0.99
     assert shares["all kinds", "precision"] >= 0.99
+
+
+def test_a_set_that_the_rules_were_not_made_from_is_found_but_for_what_is_told() -> None:
+    """Of the kinds, `email` has addresses with an equals sign, which is taken for the end of a field's name."""
+    shares = {(row.case, row.metric): row.median for row in judge(unseen(7, per_kind=20, per_decoy=20), show=False)}
+    assert shares["all kinds", "recall"] >= 0.98
+    assert shares["all kinds", "precision"] >= 0.98

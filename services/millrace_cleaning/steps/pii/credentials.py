@@ -16,8 +16,9 @@ _MAKES = "|".join(
     (
         r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}",  # AWS
         r"gh[pousr]_[A-Za-z0-9]{36,255}", r"github_pat_[A-Za-z0-9_]{22,255}", r"glpat-[A-Za-z0-9_-]{20,64}",
+        r"glptt-[0-9a-f]{40}", r"do[opr]_v1_[0-9a-f]{64}", r"shp(?:at|ca|pa|ss)_[0-9a-fA-F]{32}",  # DigitalOcean, Shopify
         r"xox[abeoprs]-[A-Za-z0-9-]{10,250}",  # Slack
-        r"AIza[A-Za-z0-9_-]{35}",  # Google
+        r"AIza[A-Za-z0-9_-]{35}", r"GOCSPX-[A-Za-z0-9_-]{28}",  # Google
         r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,250}",  # Stripe
         r"npm_[A-Za-z0-9]{36}", r"pypi-[A-Za-z0-9_-]{50,250}", r"hf_[A-Za-z0-9]{30,64}",
         r"SG\.[A-Za-z0-9_-]{22}\.[A-Za-z0-9_-]{43}",  # SendGrid

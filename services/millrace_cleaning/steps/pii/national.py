@@ -29,6 +29,9 @@ def _words(*stems: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![a-z])(?:{'|'.join(stems)})", re.IGNORECASE)
 
 
+_SPANISH = _words("dni", "nif", "nie(?![a-z])", r"d\.n\.i", r"n\.i\.[ef]", "documento")
+
+
 def _checked(is_valid: Callable[[str], bool], *, separators: str = " -./") -> Confirm:
     table = str.maketrans("", "", separators)
 
@@ -86,7 +89,7 @@ NUMBERS = Group(
         _number(
             "us_ssn",
             r"[0-9]{3}[ -]?[0-9]{2}[ -]?[0-9]{4}",
-            _said(ssn.is_valid, _words("ssn", "ss ?(?:#|no|num)", "soc(?:ial|\\.)? ?sec"), shown=_AMERICAN),
+            _said(ssn.is_valid, _words("ssn", "ss ?(?:#|no|num)", "soc(?:ial|\\.)?[ _]?sec"), shown=_AMERICAN),
         ),
         _number(
             "us_itin",
@@ -99,7 +102,7 @@ NUMBERS = Group(
             r"[1-9][0-9](?:[ /][0-9]{3}){3}|[1-9][0-9]{10}",
             _said(
                 idnr.is_valid,
-                _words("steuer", "id-?nr", "identifikation", "tax ?id", "tin"),
+                _words("steuer", "id-?nr", "identifikation", "tax[ _]?id", "tin"),
                 shown="[0-9]{2}([ /])[0-9]{3}\\1[0-9]{3}\\1[0-9]{3}",
             ),
         ),
@@ -107,9 +110,10 @@ NUMBERS = Group(
             "fr_nir",
             r"[1-478][0-9]{4}(?:[0-9]{2}|2[ABab])[0-9]{6} ?[0-9]{2}"
             r"|[1-478] [0-9]{2} [0-9]{2} (?:[0-9]{2}|2[ABab]) [0-9]{3} [0-9]{3} [0-9]{2}",
-            _checked(_is_nir),
+            _said(_is_nir, _words("nir(?![a-z])", "s[ée]cu", "insee", "assur", "immatricul"), shown="[12].+"),
         ),
         _number("es_dni", r"[0-9]{8}-?[A-Za-z]|[0-9]{2}\.[0-9]{3}\.[0-9]{3}-?[A-Za-z]", _checked(dni.is_valid)),
+        _number("es_dni", r"[0-9]{8} [A-Za-z]", _said(dni.is_valid, _SPANISH)),
         _number(
             "nl_bsn",
             r"[0-9]{9}|[0-9]{4}[. ][0-9]{2}[. ][0-9]{3}|[0-9]{3}[. ][0-9]{3}[. ][0-9]{3}",
@@ -138,7 +142,7 @@ LETTERED = Group(
         _number("uk_nino", r"[A-Za-z]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[0-9]{2}[ -]?[A-Da-d]", _checked(_is_nino)),
         _number(
             "it_codicefiscale",
-            rf"[A-Za-z]{{3}} ?[A-Za-z]{{3}} ?{_OMOCODE}{{2}}[A-Za-z]{_OMOCODE}{{2}} ?[A-Za-z]{_OMOCODE}{{3}}[A-Za-z]",
+            rf"[A-Za-z]{{3}} ?[A-Za-z]{{3}} ?{_OMOCODE}{{2}}[A-Za-z]{_OMOCODE}{{2}} ?[A-Za-z]{_OMOCODE}{{3}} ?[A-Za-z]",
             _checked(codicefiscale.is_valid),
         ),
         _number("es_dni", r"[XYZxyz]-?[0-9]{7}-?[A-Za-z]", _checked(nie.is_valid)),

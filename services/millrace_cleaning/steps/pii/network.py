@@ -7,7 +7,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv6Address
 
 from millrace_cleaning.steps.pii.prefilter import AT, DOTS, HEX, TOKEN
 from millrace_cleaning.steps.pii.settings import PiiConfig
-from millrace_cleaning.steps.pii.shapes import Group, Shape, Span, always, is_near
+from millrace_cleaning.steps.pii.shapes import Group, Shape, Span, is_near
 
 _LOCAL = re.compile(r"[\w.+%'-]{1,64}\Z")
 _FILE_ENDS = frozenset(
@@ -24,6 +24,8 @@ _HOST = re.compile(
     re.IGNORECASE,
 )
 _MAX_OF_SECTION = 16
+_PLACEHOLDER = re.compile(r"[$%]?\{[^}]*\}|\$\w+|\*+|\[\w*\]")
+"""What stands for a password that somebody is to put there."""
 _LATER_BYTES = re.compile(r"[0-9A-Fa-f]{2}[:-]\s*$")
 
 
@@ -38,6 +40,12 @@ def _email(text: str, span: Span, config: PiiConfig) -> Span | None:
     if not name or (name == "git" and text[end : end + 1] in (":", "/")):  # git@host:path is an address of code
         return None
     return at - len(name), end
+
+
+def _credentials(text: str, span: Span, config: PiiConfig) -> Span | None:
+    del config
+    _, _, password = text[slice(*span)].rpartition("@")[0].partition(":")
+    return None if _PLACEHOLDER.fullmatch(password) else span
 
 
 def _ipv4(text: str, span: Span, config: PiiConfig) -> Span | None:
@@ -85,8 +93,12 @@ MAIL = Group(
 CREDENTIALS = Group(
     AT,
     r"(?<=://)",
-    (Shape("credentials", r"[^\s/?#:@\"'<>]{0,128}:[^\s/?#@\"'<>]{1,128}@[\w.-]{1,253}", always),),
+    (Shape("credentials", r"[^\s/?#:@\"'<>]{0,128}:[^\s/?#@\"'<>]{1,128}@[\w.-]{1,253}", _credentials),),
 )
+_AFTER_NAME = (
+    r"(?:(?<=[Ii][Pp]6:)|(?<=[Ii][Pp]v6:)|(?<=[G-Zg-z_][A-Fa-f]{2}:)|(?<=[G-Zg-z_][A-Fa-f]:)|(?<=[G-Zg-z_]:))(?!:)"
+)
+"""After a field's name and a colon: `addr:2001:...`; the name's last letters may be hex digits."""
 IPV4 = Group(
     DOTS,
     r"(?<![A-Za-z0-9_-])(?<![0-9]\.)(?=[0-9])",
@@ -94,7 +106,7 @@ IPV4 = Group(
 )
 IPV6 = Group(
     HEX,
-    r"(?:(?<=IPv6:)|(?<![A-Za-z0-9:.]))(?=[0-9A-Fa-f:])",
+    rf"(?:{_AFTER_NAME}|(?<![A-Za-z0-9:.]))(?=[0-9A-Fa-f:])",
     (Shape("ipv6", r"(?=[0-9A-Fa-f]{0,4}:)[0-9A-Fa-f:]{2,39}(?:(?:\.[0-9]{1,3}){3})?(?![A-Za-z0-9:])", _ipv6),),
 )
 MAC = Group(

@@ -21,8 +21,8 @@ _WORD = (
     r"nacimiento|nac\.?|nat[oa]|nascita|nascid[oa]|nascimento|ur\.|urodz(?:on[ya]|enia))"
 )
 _DATE = re.compile(
-    rf"(?:[0-9]{{1,2}}(?:st|nd|rd|th|\.|er)?(?: of| de)? {_MONTHS},?(?: de| del)? (?:19|20)[0-9]{{2}}"
-    rf"|{_MONTHS} [0-9]{{1,2}}(?:st|nd|rd|th)?,? (?:19|20)[0-9]{{2}}"
+    rf"(?:[0-9]{{1,2}}(?:st|nd|rd|th|\.|er)?(?:(?: of| de)? |-){_MONTHS}[.,]?(?:(?: de| del)? |-)(?:19|20)[0-9]{{2}}"
+    rf"|{_MONTHS}\.? [0-9]{{1,2}}(?:st|nd|rd|th)?,? (?:19|20)[0-9]{{2}}"
     r"|(?P<year>(?:19|20)[0-9]{2})[./-](?P<month>[0-9]{1,2})[./-](?P<day>[0-9]{1,2})"
     r"|(?P<one>[0-9]{1,2})[./-] ?(?P<other>[0-9]{1,2})[./-] ?(?P<last>(?:19|20)?[0-9]{2}))(?![0-9])",
     re.IGNORECASE,
@@ -75,7 +75,7 @@ PASSPORTS = Group(
         Shape(
             "passport",
             r"(?:[A-Z0-9<]{44}\s{1,2}[A-Z0-9<]{44}|[A-Z0-9<]{36}\s{1,2}[A-Z0-9<]{36}|[A-Z0-9<]{30}(?:\s{1,2}[A-Z0-9<]{30}){2})"
-            r"(?![A-Z0-9<])",
+            r"(?:(?![A-Z0-9<])|(?=<[/a-z]))",  # a tag may follow the last line
             _passport,
         ),
     ),

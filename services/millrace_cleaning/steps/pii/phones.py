@@ -14,13 +14,14 @@ from millrace_cleaning.steps.pii.shapes import IBAN_HEAD, Group, Shape, Span, di
 
 _WORDS = re.compile(
     r"(?<![^\W\d_])(?:(?:tele)?phone|tel|fax|call(?: me| us)?|ring|mobile?|cell|handy|whatsapp|sms|text|dial|telefon[oea]?|"
+    r"☎|✆|📞|📱|ll[áa]m[ae](?:me|nos|r)?|appelez|chiam(?:are|ami|ate)|zadzwoń|dzwonić|ligue|bel(?:len)?|anrufen|"
     r"teléfono|téléphone|telefoon|celular|cellulare|móvil|movil|portable|komórka|rufen sie|reach|contact)(?![^\W\d_])"
     r"(?:(?![.!?;]\s|\n\n)[^0-9]){0,20}$",
     re.IGNORECASE,
 )
 """A word that says so, shortly before and in the same sentence."""
 _NO_PHONE = re.compile(
-    r"(?:isbn|issn|ean|order|invoice|ticket|tracking|version|serial|sku|case|ref(?:erence)?|doi|article|part|zip|postal)"
+    r"(?:isbn|issn|ean|order|invoice|ticket|tracking|version|serial|sku|ndc|case|ref(?:erence)?|doi|article|part|zip|postal)"
     r"(?: ?(?:no|nr|number|id|code))?[.:# ]{0,3}$",
     re.IGNORECASE,
 )
@@ -47,6 +48,8 @@ _MAX_TAILS = 3
 def _international(text: str, span: Span, config: PiiConfig) -> Span | None:
     del config
     start, _ = span
+    if text[start] == "0" and is_near(text, start, IBAN_HEAD):
+        return None
     for end in _ends(text, span):
         written = text[start:end]
         number = _parsed("+" + written[2:] if written.startswith("00") else written, None)
@@ -96,9 +99,11 @@ def _is_of(written: str, region: str, *, is_said: bool) -> bool:
 def _is_other(written: str) -> bool:
     """Whether it looks like a plain number, a decimal fraction, a row of a table, bytes, or a number with dots and hyphens."""
     groups = _GROUPS.findall(written)
+    if "(" in written[1:]:
+        return True  # 076 (1923): what has a parenthesis of its own stands first
     if max(map(len, groups)) <= 2 and (len(groups) != 5 or groups[0][0] != "0" or groups[0] == "00"):
         return True  # only France writes pairs, five of them
-    by = set(_SEPARATORS.findall(written.replace("(", "").replace(") ", " ").replace(")", " ")))
+    by = set(_SEPARATORS.findall(written.replace("(", "").replace(") ", " ").replace(")", " ").replace(" / ", "/")))
     return len(groups) < 2 or any(len(s) > 1 for s in by) or ("." in by and (len(groups) < 3 or "-" in by))
 
 
@@ -134,5 +139,11 @@ INTERNATIONAL = Group(
 NATIONAL = Group(
     EIGHT,
     r"(?<![A-Za-z0-9+_.,#@$€£])(?<![0-9][.,:\-/])(?<![-/][0-9(])(?<![A-Za-z]-)(?=\(?[0-9])",
-    (Shape("phone", r"\(?[0-9](?:[ ./()-]{0,2}[0-9]){6,13}(?![A-Za-z0-9_%])(?![.,:-][0-9])(?!-[A-Za-z])", _national),),
+    (
+        Shape(
+            "phone",
+            r"\(?[0-9](?:(?: / |[ ./()-]{0,2})[0-9]){6,13}(?![A-Za-z0-9_%])(?![.,:-][0-9])(?!-[A-Za-z])",
+            _national,
+        ),
+    ),
 )

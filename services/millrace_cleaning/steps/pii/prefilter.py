@@ -26,7 +26,7 @@ _TOKEN, _DIGIT, _UPPER, _HEX, _GAP, _PART = 1, 2, 4, 8, 16, 32
 _MAX_PEM = 8192
 _MAX_LOCAL, _MAX_DOMAIN = 320, 256
 _MAX_IP = 48
-_AT_BYTE, _COLON, _DOT, _LESS, _HYPHEN, _BIG_B, _PLUS_BYTE, _ZERO = b"@:.<-B+0"
+_AT_BYTE, _COLON, _DOT, _LESS, _HYPHEN, _BIG_B, _PLUS_BYTE, _ZERO, _UNDERSCORE = b"@:.<-B+0_"
 
 Windows = npt.NDArray[np.int64]
 """Rows of (row, begin, end, signs); begin and end are positions in the data, in order and never overlapping."""
@@ -148,8 +148,13 @@ def _sign_of_token(
         return KEY
     if size >= 15 and (num_digits or num_upper >= 6):
         return TOKEN
-    if num_digits == 0 and size <= 16 and _is_birth_word(data, begin, size, birth_words):
-        return BIRTH
+    if num_digits == 0 and size <= 24:
+        part = begin
+        for k in range(begin, begin + size + 1):  # of date_of_birth each word
+            if k == begin + size or data[k] == _UNDERSCORE or data[k] == _HYPHEN:
+                if _is_birth_word(data, part, k - part, birth_words):
+                    return BIRTH
+                part = k + 1
     return 0
 
 
@@ -184,12 +189,15 @@ def _hex_run(data: Bytes, colon: int, first: int, last: int, classes: Bytes) -> 
         end < last and end - colon < _MAX_IP and (classes[data[end]] & _HEX or data[end] == _COLON or data[end] == _DOT)
     ):
         end += 1
+    if begin > first and classes[data[begin - 1]] & _TOKEN:  # the end of a name, as in BSSID:18:b1
+        while begin < colon and data[begin] != _COLON:
+            begin += 1
+        begin += 1
     colons = doubles = 0
     for k in range(begin, end):
         colons += data[k] == _COLON
         doubles += k > begin and data[k] == _COLON and data[k - 1] == _COLON
-    is_apart = begin == first or not classes[data[begin - 1]] & _TOKEN
-    return begin, end, is_apart and (colons >= 5 or (doubles > 0 and end - begin > 2))
+    return begin, end, (colons >= 5 or (doubles > 0 and end - begin > 2))
 
 
 @_compiled
@@ -216,6 +224,8 @@ def _add(
 
 @_compiled
 def _is_birth_word(data: Bytes, begin: int, size: int, words: npt.NDArray[Any]) -> bool:
+    if size < 1 or size > 16:
+        return False
     head = data[begin] | 0x20
     if size == 1:
         is_ne = head == 110 and begin + 2 < len(data) and data[begin + 1] == 0xC3 and data[begin + 2] | 0x20 == 0xA9
