@@ -5,10 +5,12 @@ python -m millrace.runtime.service NAME ARGUMENTS...
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 
 import setproctitle
@@ -70,7 +72,8 @@ def _run(name: str, arguments: Sequence[str]) -> int:
     settings: Settings = load_settings()
     make_home(settings.home)
     configure_logging(settings, service=name)
-    service = find_service(name)
+    with _imports_kept():
+        service = find_service(name)
     setproctitle.setproctitle(f"millrace: {name} {' '.join(arguments)}".rstrip())
     supervisor = os.environ.get(SUPERVISED, "")
     if supervisor.isdigit() and int(supervisor) == os.getppid():
@@ -81,6 +84,17 @@ def _run(name: str, arguments: Sequence[str]) -> int:
             return service(arguments)
     finally:
         flush()
+
+
+@contextmanager
+def _imports_kept() -> Iterator[None]:
+    """What is imported stays for good: not to look for garbage in it saves a tenth of a start, and pauses later."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 _EXTRAS = {"serve": "deployment"}
