@@ -52,19 +52,21 @@ class Cleaned:
 
 
 def clean(
-    root: Path, files: Mapping[str, bytes | pa.Table], *, seed: int = 0, disorder: int | None = None, **config: Any
-) -> Cleaned:
+    root: Path, files: Mapping[str, bytes | pa.Table], *, lists: Mapping[str, bytes] | None = None, seed: int = 0,
+    disorder: int | None = None, **config: Any,
+) -> Cleaned:  # fmt: skip
     """Clean files (manifest path -> bytes, or a table that is written as Parquet).
 
     Args:
+        lists: Files of terms that blocklists name.
         disorder: A seed: the tasks of each round are done in a random order, and each of them twice.
     """
     store = LocalStore(root / "store", tenant="default")
     ref = write_manifest(store, "source", {path: _bytes(content) for path, content in files.items()}, meta={})
+    terms = None if lists is None else write_manifest(store, "source", lists, meta={})
     with local_context(store, root, seed=seed) as context:
-        made, num_tasks = _run(
-            context, CleanConfig.model_validate(config), {"raw": context.open_artifact(ref)}, disorder
-        )
+        inputs = {name: context.open_artifact(of) for name, of in (("raw", ref), ("terms", terms)) if of is not None}
+        made, num_tasks = _run(context, CleanConfig.model_validate(config), inputs, disorder)
         dataset = context.open_artifact(made.artifacts["dataset"])
         meta = DatasetMeta.model_validate(dataset.meta)
         splits = {

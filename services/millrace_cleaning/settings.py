@@ -176,7 +176,7 @@ CLEAN = StageKind(
     service="cleaning",
     module="millrace_cleaning.stage",
     config=CleanConfig,
-    inputs={"raw": Port(type="source")},
+    inputs={"raw": Port(type="source"), "terms": Port(type="source", optional=True, auto=False)},
     outputs={"dataset": Port(type="dataset"), "quarantine": Port(type="quarantine", auto=False)},
     preload=("numpy", "pyarrow", "pyarrow.parquet"),
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from millrace.contracts.events import StageOutputs
 from millrace.runtime.stage import Artifact, Context, Inputs, NextPlan, Result, Results, Task
+from millrace_cleaning.compiling import telling_of_compiling
 from millrace_cleaning.extras import needing
 from millrace_cleaning.hiding import hiding
 from millrace_cleaning.infer import private_columns
@@ -20,6 +21,7 @@ from millrace_cleaning.rounds.scanning import repair_tasks, scan, scan_tasks
 from millrace_cleaning.rounds.writing import write_data, write_entries, write_quarantine
 from millrace_cleaning.settings import CleanConfig
 from millrace_cleaning.steps.recipe import load
+from millrace_cleaning.terms import with_terms
 
 _WORK: Mapping[str, Callable[[Job, Task], Result]] = {
     "scan": scan, "repair": repair_part, "shingle": shingle, "profile": profile_shard, "write": write_data,
@@ -37,8 +39,10 @@ def plan(context: Context, config: CleanConfig, inputs: Inputs) -> Sequence[Task
     """One task for a source of at most `bytes_per_task`, else one for each part of it.
 
     Raises:
+        InvalidData: A file of terms is missing, or is none.
         StageFailed: A step of the recipe, or near_dedup, needs an extra that is not installed.
     """
+    config = with_terms(config, inputs)
     load(config.steps)
     if config.near_dedup is not None:
         with needing("text"):
@@ -53,8 +57,8 @@ def plan(context: Context, config: CleanConfig, inputs: Inputs) -> Sequence[Task
 
 
 def work(context: Context, config: CleanConfig, inputs: Inputs, task: Task) -> Result | StageOutputs:
-    source: Artifact = inputs["raw"]
-    with hiding(if_private=bool(private_columns(config))):
+    config, source = with_terms(config, inputs), inputs["raw"]
+    with hiding(if_private=bool(private_columns(config))), telling_of_compiling(context, config):
         if task["do"] == "everything":
             return _at_once(context, config, source)
         return _WORK[task["do"]](_shared_job(context, config, source), task)
@@ -63,7 +67,7 @@ def work(context: Context, config: CleanConfig, inputs: Inputs, task: Task) -> R
 def merge(context: Context, config: CleanConfig, inputs: Inputs, results: Results) -> StageOutputs | NextPlan:
     """Go on to the next round, or end."""
     found = list(results)
-    job = _shared_job(context, config, inputs["raw"])
+    job = _shared_job(context, with_terms(config, inputs), inputs["raw"])
     if found[0]["did"] == "write":
         return finish(context, job, found)
     return NextPlan(_NEXT[found[0]["did"]](job, found))
@@ -72,13 +76,18 @@ def merge(context: Context, config: CleanConfig, inputs: Inputs, results: Result
 def _at_once(context: Context, config: CleanConfig, source: Artifact) -> StageOutputs:
     """All rounds, one task after another, with nothing in the store before the end."""
     shelf = LocalShelf(context.workdir / "shelf")
-    job = open_job(context, config, source, shelf=shelf, report=lambda *_: None)
+
+    def report(done: int, total: int, step: str) -> None:
+        if len(tasks) == 1:
+            context.progress(done, max(done, total), unit="rows", step=step)
+
+    job = open_job(context, config, source, shelf=shelf, report=report)
     tasks = scan_tasks(job)
     while True:
         results = []
         for done, task in enumerate(tasks):
+            context.progress(done, len(tasks), unit="tasks", step=task["do"])
             results.append(_WORK[task["do"]](job, task))
-            context.progress(done + 1, len(tasks), unit="tasks", step=task["do"])
         if results[0]["did"] == "write":
             return finish(context, job, results)
         tasks = _NEXT[results[0]["did"]](job, results)

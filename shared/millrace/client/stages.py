@@ -39,6 +39,8 @@ class Clean(Stage):
     """Turns raw files into a typed data set: rows that passed the recipe, an account of the others, leak-free splits.
 
     `steps` are mappings such as `{"step": "language", "keep": ["en"]}`, in the order in which they are applied.
+    `terms` holds the files that blocklists name in `terms_from`.
+    `terms` holds the files that a blocklist names in `terms_from`.
     """
 
     main_input = "raw"
@@ -47,6 +49,7 @@ class Clean(Stage):
         self,
         *,
         raw: Input | None = None,
+        terms: Input | None = None,
         task: str | None = None,
         target: str | Sequence[str] | None = None,
         features: Sequence[str] | None = None,
@@ -66,7 +69,7 @@ class Clean(Stage):
             "split": split, "dedup": dedup, "near_dedup": near_dedup, "expect": expect, "on_bad_row": on_bad_row,
             "on_bad_file": on_bad_file,
         }  # fmt: skip
-        super().__init__("clean", inputs=given(raw=raw), config=config, **options)
+        super().__init__("clean", inputs=given(raw=raw, terms=terms), config=config, **options)
 
 
 class Audit(Stage):

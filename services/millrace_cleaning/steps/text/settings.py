@@ -198,18 +198,28 @@ class FinewebQualityConfig(TextStep):
 
 
 class BlocklistConfig(TextStep):
-    """Remove texts with words or phrases of a list."""
+    """Remove texts with words or phrases of a list, which stands in the recipe or comes as a file."""
 
     runs_in: ClassVar[str] = "millrace_cleaning.steps.text.blocklist"
     example = "terms: [casino, click here], max_matches: 2"
 
     step: Literal["blocklist"]
-    terms: Terms = Field(min_length=1, description="Words and phrases of up to eight words; case does not matter.")
+    terms: Terms = Field(default=(), description="Words and phrases of up to eight words; case does not matter.")
+    terms_from: str = Field(
+        default="",
+        description="A file of the stage's input `terms` with more of them: UTF-8 text, a term a line.",
+    )
     whole_words: bool = Field(
         default=True,
         description="Whether a term matches whole words alone; false for scripts without spaces, such as Chinese.",
     )
     max_matches: int = Field(default=0, ge=0, description="A text with more of them goes.")
+
+    @model_validator(mode="after")
+    def _has_terms(self) -> BlocklistConfig:
+        if not self.terms and not self.terms_from:
+            raise ValueError("give terms, or a file of them in `terms_from`")
+        return self
 
 
 class LengthConfig(TextStep):
