@@ -15,11 +15,11 @@ _FEW = 20  # distinct values: as many as a column of codes has
 
 _AGREEING: dict[ColumnType, tuple[str, ...]] = {
     "integer": ("integer",), "number": ("integer", "number"), "boolean": ("boolean",), "timestamp": ("timestamp",),
-    "image": ("bytes",), "audio": ("bytes",), "vector": ("list",), "tokens": ("list",), "json": ("json", "list"),
+    "image": ("bytes",), "audio": ("audio",), "vector": ("list",), "tokens": ("list",), "json": ("json", "list"),
     "category": ("string",), "text": ("string",),
 }  # fmt: skip
 _NEXT: dict[str, ColumnType] = {
-    "integer": "integer", "number": "number", "boolean": "boolean", "timestamp": "timestamp", "bytes": "image",
+    "integer": "integer", "number": "number", "boolean": "boolean", "timestamp": "timestamp", "bytes": "image", "audio": "audio",
     "list": "json", "json": "json", "string": "text",
 }  # fmt: skip
 

@@ -177,12 +177,17 @@ def _is_guessed_category(name: str, type_: ColumnType, scan: ColumnScan, config:
     return type_ == "category" and is_numeric and not config.task and _asked(config, name).type is None
 
 
+_OF_ONE_KIND: tuple[ColumnType, ...] = ("boolean", "timestamp", "audio")
+
+
 def _infer_type(scan: ColumnScan) -> ColumnType:
     if _share(scan, "integer") == 1:
         return "integer"
-    for kind, type_ in (("boolean", "boolean"), ("timestamp", "timestamp"), ("bytes", "image")):
-        if _share(scan, kind) >= 1 - DIRT:
-            return type_  # type: ignore[return-value]  # the pairs above are ColumnTypes
+    for type_ in _OF_ONE_KIND:
+        if _share(scan, type_) >= 1 - DIRT:
+            return type_
+    if _share(scan, "bytes", "audio") >= 1 - DIRT:
+        return "image"
     if _share(scan, "integer") >= 1 - DIRT:
         return "integer"
     if _share(scan, "integer", "number") >= 1 - DIRT:

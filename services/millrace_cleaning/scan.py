@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from millrace_cleaning.read.pixels import is_audio
 from millrace_cleaning.sketch import NumberSketch
 from millrace_cleaning.values import finite, is_boolean, is_integer, is_number, is_timestamp, trimmed
 
@@ -18,6 +19,8 @@ MAX_DISTINCT = 1000
 MAX_CHARS_COUNTED = 256
 """Words are counted to tell texts from labels: so many characters say it, and counting is slow."""
 
+_HEAD_BYTES = 16
+
 
 @dataclass(slots=True)
 class ColumnScan:
@@ -25,7 +28,7 @@ class ColumnScan:
 
     Attributes:
         rows, nulls: How many values, and how many of them are null or look so.
-        kinds: How many values are of each kind: integer, number, boolean, timestamp, string, list, bytes, json.
+        kinds: How many values are of each kind: integer, number, boolean, timestamp, string, list, bytes, audio, json.
         values: Occurrences by text, while there are at most MAX_DISTINCT.
         has_more: Whether more distinct values were seen than are remembered.
         repeats: Whether a value stood twice in one batch.
@@ -58,7 +61,9 @@ class ColumnScan:
         else:
             array = array.drop_null()
             kind = _kind(array.type)
-            self._count(kind, len(array))
+            num_audio = _num_audio(array) if kind == "bytes" else 0
+            self._count("audio", num_audio)
+            self._count(kind, len(array) - num_audio)
             if kind == "list" and len(array):
                 self._add_lists(array)
             elif kind in ("integer", "boolean", "timestamp"):
@@ -202,6 +207,14 @@ def _decoded(array: pa.Array) -> pa.Array:
     if pa.types.is_large_string(array.type) or pa.types.is_string_view(array.type):
         array = array.cast(pa.string())
     return array.cast(pa.float64()) if pa.types.is_decimal(array.type) or pa.types.is_float16(array.type) else array
+
+
+def _num_audio(array: pa.Array) -> int:
+    """How many of these bytes are sound by what they begin with."""
+    if pa.types.is_struct(array.type):
+        array = array.field("bytes")
+    heads = pc.binary_slice(array.cast(pa.large_binary()), 0, _HEAD_BYTES).to_pylist()
+    return sum(head is not None and is_audio(head) for head in heads)
 
 
 def _kind(type_: pa.DataType) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 
+from cleaning_runs import clean
 from millrace_cleaning.convert import BYTES_TYPE
 from millrace_cleaning.steps.audio import checking, normalizing
 from millrace_cleaning.steps.audio.loudness import LoudnessMeter
@@ -231,3 +233,15 @@ def test_samples_that_are_no_numbers_are_undecodable() -> None:
     wave = sine(seconds=0.1)
     wave[7] = math.nan
     assert [f[2] for f in judged(recorded(wave, subtype="FLOAT"))] == ["undecodable"]
+
+
+def test_a_folder_of_recordings_is_cleaned_by_a_recipe_that_names_no_column(tmp_path: Path) -> None:
+    files = {f"a/{n}.wav": recorded(sine(300 + n)) for n in range(4)}
+    files |= {"b/8.flac": recorded(sine(seconds=0.5), format_="FLAC"), "b/9.wav": b"RIFF...."}
+    made = clean(
+        tmp_path, files, on_bad_row="quarantine", steps=[{"step": "check_audio", "min_duration_s": 1.0}],
+        split={"train": 0.5, "validation": 0.25, "test": 0.25},
+    )  # fmt: skip
+    assert (made.column("audio").type, made.rows("label")) == ("audio", ["a"] * 4)
+    assert made.account["rule"].to_pylist() == ["min_duration_s"]
+    assert made.quarantine["path"].to_pylist() == ["b/9.wav"]

@@ -43,6 +43,9 @@ def inferred(values: list[Any], **config: Any) -> tuple[ColumnType, str]:
         ([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]] * 9, "vector"),
         ([[1, 2], [3], [4, 5, 6]] * 9, "tokens"),
         ([b"\x89PNG", b"\xff\xd8", b"GIF8"] * 9, "image"),
+        ([{"bytes": b"RIFF....WAVEfmt ", "path": "a"}, {"bytes": b"fLaC", "path": "b"}] * 9, "audio"),
+        ([b"OggS", b"ID3", b"\xff\xfb\x90\x00"] * 9, "audio"),
+        ([b"OggS", b"\x89PNG", b"GIF8"] * 9, "image"),
         ([{"a": 1}, {"a": 2}, {"a": 3}] * 9, "json"),
     ],
 )
