@@ -70,7 +70,8 @@ def merge(context: Context, config: CleanConfig, inputs: Inputs, results: Result
     job = _shared_job(context, with_terms(config, inputs), inputs["raw"])
     if found[0]["did"] == "write":
         return finish(context, job, found)
-    return NextPlan(_NEXT[found[0]["did"]](job, found))
+    with telling_of_compiling(context, config):
+        return NextPlan(_NEXT[found[0]["did"]](job, found))
 
 
 def _at_once(context: Context, config: CleanConfig, source: Artifact) -> StageOutputs:

@@ -83,6 +83,13 @@ def test_a_new_attempt_starts_its_rate_anew() -> None:
     assert board.stages["train"].rate == 0.0
 
 
+def test_a_round_that_counts_from_the_start_again_starts_its_rate_anew() -> None:
+    board = heard(
+        progress(0, 9, after_s=0), progress(9, 9, after_s=90), progress(0, 9, after_s=90), progress(3, 9, after_s=91)
+    )
+    assert board.stages["train"].details() == "3 rows/s, 2.0 s left"
+
+
 def test_a_stage_with_many_tasks_counts_tasks_whatever_each_of_them_says() -> None:
     done = [event("attempt.succeeded", 2.0 + n, stage="train", phase="work") for n in range(3)]
     mixed = [progress(n % 3, 3, after_s=n, attempt=f"a{n}") for n in range(5)]

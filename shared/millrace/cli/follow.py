@@ -56,7 +56,7 @@ class StageLine:
     num_failed: int = 0
 
     def hear(self, signal: SignalView, now: float) -> None:
-        """Take in progress; the rate is over what was done since the attempt's first word.
+        """Take in progress; the rate is over what was done since the attempt, or its present round, began to count.
 
         Of a stage with many tasks, the tasks are what is counted: their own progress comes from several at once.
         """
@@ -64,10 +64,11 @@ class StageLine:
         self.values = payload.get("values") or {}
         if self.num_tasks > 1:
             return
-        self.done, self.total = _number(payload.get("done")), _number(payload.get("total"))
+        before = self.attempt, self.unit
+        last, self.done, self.total = self.done, _number(payload.get("done")), _number(payload.get("total"))
         self.unit = str(payload.get("unit", ""))
         since, at = self.rate_from
-        if self.attempt != signal.attempt_id or self.done < at:
+        if before != (signal.attempt_id, self.unit) or self.done < last:
             self.attempt, self.rate_from, self.rate = signal.attempt_id, (now, self.done), 0.0
         elif now > since:
             self.rate = (self.done - at) / (now - since)
