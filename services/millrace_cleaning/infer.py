@@ -188,7 +188,7 @@ def _infer_type(scan: ColumnScan) -> ColumnType:
             return type_
     if _share(scan, "bytes", "audio") >= 1 - DIRT:
         return "image"
-    if _share(scan, "integer") >= 1 - DIRT:
+    if _share(scan, "integer") >= 1 - DIRT and not scan.kinds.get("number"):  # a fraction is no dirt
         return "integer"
     if _share(scan, "integer", "number") >= 1 - DIRT:
         return "number"

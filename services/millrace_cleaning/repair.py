@@ -15,6 +15,7 @@ from millrace import errors
 from millrace_cleaning import values
 from millrace_cleaning.convert import convert, storage_type
 from millrace_cleaning.infer import CleaningPlan, PlannedColumn
+from millrace_cleaning.read.rows import by_sort, rejoined
 from millrace_cleaning.steps.findings import Findings
 
 STEP = "repair"
@@ -62,8 +63,7 @@ def repair(batch: pa.RecordBatch, plan: CleaningPlan, *, null_values: Sequence[s
         arrays.append(array)
     schema = pa.schema([pa.field(c.name, storage_type(c.type, c.shape)) for c in plan.source_columns])
     # Without columns Arrow forgets the number of rows, but a plan always has a feature.
-    fitted = [_fit(a, f.type) for a, f in zip(arrays, schema, strict=True)]
-    return Repaired(pa.RecordBatch.from_arrays(fitted, schema=schema), keep, findings)
+    return Repaired(pa.RecordBatch.from_arrays(arrays, schema=schema), keep, findings)
 
 
 def _typed(
@@ -72,9 +72,10 @@ def _typed(
     index = batch.schema.get_field_index(column.name)
     if index < 0:
         return pa.nulls(batch.num_rows, storage_type(column.type, column.shape))
-    raw = _without_blanks(batch.column(index), column, null_values)
-    array = convert(raw, column.type, shape=column.shape, vocabulary=column.vocabulary)
-    bad = np.flatnonzero(pc.and_(raw.is_valid(), array.is_null()).to_numpy(zero_copy_only=False))
+    raw = batch.column(index)
+    parts = [_converted(values, column, null_values) for values in by_sort(raw)]
+    array = rejoined([part for part, _ in parts], raw)
+    bad = np.flatnonzero(rejoined([is_bad for _, is_bad in parts], raw).to_numpy(zero_copy_only=False))
     if len(bad) and column.on_unparseable == "fail":
         number = int(place.rows[bad[0]]) + 1
         shown = "its value" if column.is_private else _shown(raw[int(bad[0])])
@@ -86,6 +87,13 @@ def _typed(
         )
     findings.add(bad, action="changed", rule="unparseable", column=column.name)
     return array
+
+
+def _converted(raw: pa.Array, column: PlannedColumn, null_values: Sequence[str]) -> tuple[pa.Array, pa.Array]:
+    """(values as the column's type, which of them are not of it)."""
+    raw = _without_blanks(raw, column, null_values)
+    array = convert(raw, column.type, shape=column.shape, vocabulary=column.vocabulary)
+    return _fit(array, storage_type(column.type, column.shape)), pc.and_(raw.is_valid(), array.is_null())
 
 
 def _without_blanks(raw: pa.Array, column: PlannedColumn, null_values: Sequence[str]) -> pa.Array:

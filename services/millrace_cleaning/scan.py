@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from millrace_cleaning.read.pixels import is_audio
+from millrace_cleaning.read.rows import by_sort
+from millrace_cleaning.repeats import MAX_BYTES, RepeatSketch
 from millrace_cleaning.sketch import NumberSketch
 from millrace_cleaning.values import finite, is_boolean, is_integer, is_number, is_timestamp, trimmed
 
@@ -31,11 +33,11 @@ class ColumnScan:
         kinds: How many values are of each kind: integer, number, boolean, timestamp, string, list, bytes, audio, json.
         values: Occurrences by text, while there are at most MAX_DISTINCT.
         has_more: Whether more distinct values were seen than are remembered.
-        repeats: Whether a value stood twice in one batch.
         chars, words: Sums over strings; of a long one, the words of its first MAX_CHARS_COUNTED characters.
         length: Shortest and longest list.
         whole: Whether every list holds integers.
         numbers: How the numbers are distributed, whatever is written between them; None where no value is remembered.
+        again: Which of some values stood twice; None where no value is remembered.
     """
 
     rows: int = 0
@@ -43,15 +45,26 @@ class ColumnScan:
     kinds: dict[str, int] = field(default_factory=dict)
     values: dict[str, int] = field(default_factory=dict)
     has_more: bool = False
-    repeats: bool = False
     chars: int = 0
     words: int = 0
     length: tuple[int, int] | None = None
     whole: bool = True
     numbers: NumberSketch | None = field(default_factory=NumberSketch)
+    again: RepeatSketch | None = field(default_factory=RepeatSketch)
+
+    @property
+    def repeats(self) -> bool:
+        """Whether values repeat, as far as is known; where nothing is, they are taken to."""
+        if not self.has_more:
+            return any(count > 1 for count in self.values.values())
+        return self.again is None or self.again.repeats
 
     def add(self, array: pa.Array, *, null_values: Iterable[str]) -> None:
         """Count one batch of the column."""
+        for values in by_sort(array):
+            self._add(values, null_values)
+
+    def _add(self, array: pa.Array, null_values: Iterable[str]) -> None:
         self.rows += len(array)
         array = _decoded(array)
         if pa.types.is_string(array.type):
@@ -79,7 +92,6 @@ class ColumnScan:
         for kind, count in other.kinds.items():
             self._count(kind, count)
         self.has_more |= other.has_more
-        self.repeats |= other.repeats
         self._remember(other.values.items())
         self.chars += other.chars
         self.words += other.words
@@ -91,17 +103,22 @@ class ColumnScan:
             self.numbers = None
         else:
             self.numbers.merge(other.numbers)
+        if self.again is None or other.again is None:
+            self.again = None
+        else:
+            self.again.merge(other.again)
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "numbers": None if self.numbers is None else self.numbers.to_json()}
+        sketches = {"numbers": self.numbers, "again": self.again}
+        return {**asdict(self), **{name: None if s is None else s.to_json() for name, s in sketches.items()}}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ColumnScan:
-        length = value["length"]
-        numbers = value["numbers"]
+        length, numbers, again = value["length"], value["numbers"], value["again"]
         changed = {
             "length": None if length is None else (length[0], length[1]),
             "numbers": None if numbers is None else NumberSketch.from_json(numbers),
+            "again": None if again is None else RepeatSketch.from_json(again),
         }
         return cls(**{**value, **changed})
 
@@ -135,8 +152,10 @@ class ColumnScan:
 
     def _add_values(self, strings: pa.Array) -> None:
         counts = pc.value_counts(strings)
-        self.repeats |= len(counts) < len(strings)
         values, numbers = counts.field("values"), counts.field("counts")
+        if self.again is not None:
+            ids = counts.filter(_may_be_ids(values))
+            self.again.add(ids.field("values").to_pylist(), ids.field("counts").to_pylist())
         self.has_more |= len(values) > MAX_DISTINCT
         self._remember(
             zip(values[: MAX_DISTINCT + 1].to_pylist(), numbers[: MAX_DISTINCT + 1].to_pylist(), strict=True)
@@ -181,8 +200,9 @@ def scan_batches(
 def _fresh(num_rows: int, *, is_private: bool) -> ColumnScan:
     """A scan of a column that the rows so far did not have."""
     return ColumnScan(
-        rows=num_rows, nulls=num_rows, has_more=is_private, numbers=None if is_private else NumberSketch()
-    )
+        rows=num_rows, nulls=num_rows, has_more=is_private, numbers=None if is_private else NumberSketch(),
+        again=None if is_private else RepeatSketch(),
+    )  # fmt: skip
 
 
 def fill_absent(scans: Mapping[str, ColumnScan], *, num_rows: int) -> None:
@@ -199,6 +219,12 @@ _TESTS = {
     "boolean": is_boolean,
     "timestamp": is_timestamp,
 }
+
+
+def _may_be_ids(strings: pa.Array) -> pa.Array:
+    """Which texts are worth hashing: short ones that are no decimal fractions."""
+    is_short = pc.less_equal(pc.binary_length(strings), MAX_BYTES)
+    return pc.and_(is_short, pc.or_(is_integer(strings), pc.invert(is_number(strings))))
 
 
 def _decoded(array: pa.Array) -> pa.Array:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from millrace_cleaning.read.rejects import BadFile
@@ -16,7 +17,7 @@ BYTES_PER_BATCH = 32 * 2**20
 """A batch is closed when its rows took more bytes than this in their file."""
 
 JSON_TYPE = pa.json_(pa.string())
-"""Nested values as JSON text. What Arrow would make of them depends on which other rows are in the batch."""
+"""Nested values as JSON text."""
 
 MEDIA_TYPE = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
 """Images and audio in their original encoding: Hugging Face's layout."""
@@ -28,6 +29,12 @@ class Media:
 
     content: bytes
     path: str
+
+
+_SORTS: dict[type, str] = {
+    type(None): "", bool: "bool", int: "int", float: "float", str: "text", dict: "json", Media: "media",
+}  # fmt: skip
+_ARROW = {"": pa.null(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
 
 
 def to_batches(rows: Iterable[tuple[Mapping[str, Any], int]]) -> Iterator[pa.RecordBatch]:
@@ -60,6 +67,19 @@ def to_batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     return pa.record_batch({name: _to_array([row.get(name) for row in rows]) for name in names})
 
 
+def by_sort(column: pa.Array) -> list[pa.Array]:
+    """The arrays that a column is made of: one for each sort of its values."""
+    return [column.field(i) for i in range(column.type.num_fields)] if pa.types.is_union(column.type) else [column]
+
+
+def rejoined(arrays: Sequence[pa.Array], column: pa.Array) -> pa.Array:
+    """Arrays of one type that were made of `by_sort(column)`, one value for each, in the column's order."""
+    if not pa.types.is_union(column.type):
+        return arrays[0]
+    starts = np.cumsum([0, *map(len, arrays)])
+    return pa.concat_arrays(arrays).take(pa.array(starts[column.type_codes.to_numpy()] + column.offsets.to_numpy()))
+
+
 def coalesced(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Join small batches of one schema."""
     pending: list[pa.RecordBatch] = []
@@ -82,24 +102,55 @@ def in_slices(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
 
 
 def _to_array(values: Sequence[Any]) -> pa.Array:
-    if any(isinstance(v, dict) for v in values) and all(v is None or isinstance(v, dict | list) for v in values):
-        texts = [None if v is None else _dumped(v) for v in values]
+    """A column whose Arrow type says what each value was: of values of several sorts, a union of an array for each.
+
+    A value's sort depends on the value alone, so what becomes of it does not depend on which others are in its batch.
+    """
+    sorts = [_sort(value) for value in values]
+    found = sorted({sort for sort in sorts if sort})
+    if len(found) < 2:
+        return _array_of(found[0] if found else "", values)
+    codes = np.array(
+        [found.index(sort or found[0]) for sort in sorts], dtype=np.int8
+    )  # a null stands in the first array
+    offsets = np.empty(len(values), dtype=np.int32)
+    arrays = []
+    for code, sort in enumerate(found):
+        places = np.flatnonzero(codes == code)
+        offsets[places] = np.arange(len(places))
+        arrays.append(_array_of(sort, [values[place] for place in places.tolist()]))
+    return pa.UnionArray.from_dense(pa.array(codes), pa.array(offsets), arrays, found)
+
+
+def _sort(value: Any) -> str:
+    """What a value is: nothing of null; of lists of numbers, a bracket for each level before what the numbers are."""
+    kind = type(value)
+    if kind is int:
+        return "int" if -(2**63) <= value < 2**63 else "long"
+    if kind is list:
+        is_plain = {*map(type, value)} == {float}  # such as an embedding: not looked at one by one
+        return _list_sort({"float"} if is_plain else {_sort(item) for item in value} - {""})
+    return _SORTS[kind]
+
+
+def _list_sort(inner: set[str]) -> str:
+    depths = {sort.count("[") for sort in inner}
+    numbers = {sort.lstrip("[") for sort in inner}
+    if len(depths) > 1 or not numbers <= {"int", "float", "bool"} or (len(numbers) > 1 and "bool" in numbers):
+        return "json"
+    return "[" * (1 + max(depths, default=0)) + ("float" if "float" in numbers else min(numbers, default="int"))
+
+
+def _array_of(sort: str, values: Sequence[Any]) -> pa.Array:
+    if sort == "json":
+        texts = [None if v is None else json.dumps(v, sort_keys=True, separators=(",", ":")) for v in values]
         return pa.ExtensionArray.from_storage(JSON_TYPE, pa.array(texts, pa.string()))
-    if any(isinstance(v, Media) for v in values):
+    if sort == "media":
         return pa.array([None if v is None else {"bytes": v.content, "path": v.path} for v in values], MEDIA_TYPE)
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, OverflowError):  # mixed kinds, or an integer beyond 64 bits: as text, repaired later
-        return pa.array([_as_text(v) for v in values], pa.string())
-
-
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, float):  # as a column of floats is written where there are no others: 3.0 is 3
-        return str(pa.scalar(value).cast(pa.string()).as_py())
-    return _dumped(value)
-
-
-def _dumped(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    if sort == "long":  # beyond 64 bits: as text, which is a number to who wants one
+        return pa.array([None if v is None else str(v) for v in values], pa.string())
+    depth = sort.count("[")
+    type_ = _ARROW[sort[depth:]]
+    for _ in range(depth):
+        type_ = pa.list_(type_)
+    return pa.array(values, type_)
