@@ -71,6 +71,33 @@ def test_a_row_is_explained_by_its_id_or_its_place(run: Run, dataset: Path) -> N
     assert "email" not in out
 
 
+def test_a_row_that_a_rule_touched_in_several_columns_is_one_row(run: Run, dataset: Path) -> None:
+    file = dataset / "account" / "part-00000.parquet"
+    table = pq.read_table(file)
+    twice = table.slice(1, 1).set_column(6, "column", pa.array(["age"]))
+    pq.write_table(pa.concat_tables([table, twice]), file)
+    pq.write_table(twice, dataset / "account" / "part-00001.parquet")  # the row's entries go on in the next file
+    found = json.loads(run("explain", dataset, "--json")[1])
+    assert ({c["rule"]: c["rows"] for c in found["counts"]}, found["num_entries"]) == ({"min_words": 1, "email": 1}, 4)
+
+
+def test_a_rule_that_there_is_not_is_refused_with_the_nearest(run: Run, dataset: Path) -> None:
+    profile = {
+        "steps": [{"step": "length"}, {"step": "repair_text"}],
+        "rules": [{"step": "length", "rule": "min_words"}],
+    }
+    (dataset / "profile.json").write_text(json.dumps(profile))
+    code, _, err = run("explain", dataset, "--rule", "lenght.min_words")
+    assert code == 2
+    assert "did you mean 'length.min_words'?" in err
+    assert "Nothing is in the account" in run("explain", dataset, "--rule", "repair_text")[1]
+
+
+def test_a_row_without_an_account_may_not_have_been_read(run: Run, dataset: Path) -> None:
+    (dataset / "profile.json").write_text(json.dumps({"unread": {"rows": {"ragged": 2}}}))
+    assert "it was not read (ragged 2)" in run("explain", dataset, "--row", "a.csv:7")[1]
+
+
 def test_a_difference_is_told_and_is_the_exit_code(run: Run, dataset: Path, tmp_path: Path) -> None:
     rows = [{"n": i, "name": f"row {i}", "age": i + (i == 2)} for i in range(5)]
     new = make_dataset(tmp_path / "new", {"train": rows[:4], "test": rows[4:]}, COLUMNS).root

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,10 +82,13 @@ def explain(dataset: str, row: str, rule: str, action: Action | None, max_entrie
 
     with opened(dataset, only=(*_FACTS, "account/*")) as found:
         account = read_account(found, row=row, rule=rule, action=action, max_entries=max_entries)
+        profile = found.profile
+    if rule and not account.num_entries:
+        _check_rule(rule, profile)
     if as_json:
         print_json(account)
     else:
-        _print_account(account)
+        _print_account(account, empty=_nothing(row, profile))
     return 0
 
 
@@ -199,11 +202,34 @@ def _find(client: Any, asked: str) -> ArtifactRef:
     return ArtifactRef(digest=roots[0].digest, type="dataset")
 
 
-def _print_account(account: Account) -> None:
+def _check_rule(rule: str, profile: Mapping[str, Any]) -> None:
+    """Raises: NotFound: No step of the recipe, and no rule that touched a row, is called so."""
+    steps = {s["step"] for s in profile.get("steps", [])} | {r["step"] for r in profile.get("rules", [])}
+    if rule.partition(".")[0] not in steps:
+        rules = (f"{r['step']}.{r['rule']}" for r in profile.get("rules", []))
+        raise errors.NotFound(
+            f"No step and no rule that touched a row is called {rule!r}; {errors.nearest(rule, {*steps, *rules})}",
+            field="--rule",
+        )
+
+
+def _nothing(row: str, profile: Mapping[str, Any]) -> str:
+    """What it may mean that an account says nothing."""
+    unread = profile.get("unread", {}).get("rows", {})
+    if not row or not unread:
+        return "Nothing is in the account about that: such rows stayed as they came, or there are none."
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in unread.items())
+    return (
+        f"Nothing is in the account about that row: it stayed as it came, there is none, or it was not read ({reasons}). "
+        "What was not read is in the stage's quarantine, if `on_bad_row` says so."
+    )
+
+
+def _print_account(account: Account, *, empty: str) -> None:
     print_table(
         ("step", "rule", "action", "rows"),
         [(c.step, c.rule, c.action, f"{c.rows:,}") for c in account.counts],
-        empty="Nothing is in the account about that: such rows stayed as they came, or there are none.",
+        empty=empty,
     )
     if account.entries:
         click.echo()
@@ -249,7 +275,7 @@ def _print_difference(found: Difference) -> None:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
+    return "" if value is None else f"{value:.6g}"
 
 
 def _range(column: Column) -> str:

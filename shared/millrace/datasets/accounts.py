@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -13,10 +14,13 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from millrace.contracts.base import Contract
+from millrace.contracts.schema import ROW_ID
 from millrace.datasets.reading import Dataset
 
 FOLDER = "account"
 Action = Literal["removed", "changed", "flagged"]
+_Said = tuple[str, str, Action]
+_SAID = ("step", "rule", "action")
 
 
 class Entry(Contract):
@@ -35,7 +39,7 @@ class Entry(Contract):
 
 
 class RuleCount(Contract):
-    """How many rows one rule touched."""
+    """How many rows one rule touched; one that it touched in several columns is one."""
 
     step: str
     rule: str
@@ -60,20 +64,52 @@ def read_account(
         row: A row_id, or `FILE:NUMBER` as the source's owner counts; empty for all rows.
         rule: Name of a rule or a step, or of both as reports have it (`check_table.ge`, `null_age`); empty for all.
     """
-    counts: Counter[tuple[str, str, Action]] = Counter()
+    counts: Counter[_Said] = Counter()
+    last = _Last()
     entries: list[Entry] = []
+    num_entries = 0
     for batch in _batches(dataset):
         chosen = batch.filter(_mask(batch, row=row, rule=rule, action=action))
-        table = pa.Table.from_batches([chosen]).group_by(["step", "rule", "action"]).aggregate([([], "count_all")])
-        for group in table.to_pylist():
-            counts[group["step"], group["rule"], group["action"]] += group["count_all"]
+        counts.update(last.rows_by_rule(chosen))
+        num_entries += chosen.num_rows
         entries += map(_entry, chosen.slice(0, max(0, max_entries - len(entries))).to_pylist())
     ordered = sorted(counts.items(), key=lambda item: (item[0][0], -item[1], item[0]))
     return Account(
         counts=tuple(RuleCount(step=s, rule=r, action=a, rows=n) for (s, r, a), n in ordered),
         entries=tuple(entries),
-        num_entries=counts.total(),
+        num_entries=num_entries,
     )
+
+
+@dataclass(slots=True)
+class _Last:
+    """The last row of the batches so far, and what was said of it: its entries may go on in the next batch."""
+
+    row_id: str = ""
+    said: set[_Said] = field(default_factory=set)
+
+    def rows_by_rule(self, batch: pa.RecordBatch) -> Counter[_Said]:
+        """How many rows are touched in this batch, by rule, that were not counted before."""
+        distinct = pa.Table.from_batches([batch]).group_by([ROW_ID, *_SAID]).aggregate([])
+        rows = Counter({_said(group): group["count_all"] for group in _counted(distinct)})
+        if batch.num_rows:
+            again = distinct.filter(pc.equal(distinct.column(ROW_ID), self.row_id))
+            rows.subtract(self.said.intersection(map(_said, again.to_pylist())))
+            self._end(distinct, batch.column(ROW_ID)[-1].as_py())
+        return rows
+
+    def _end(self, distinct: pa.Table, row_id: str) -> None:
+        said = set(map(_said, distinct.filter(pc.equal(distinct.column(ROW_ID), row_id)).to_pylist()))
+        self.row_id, self.said = row_id, said | self.said if row_id == self.row_id else said
+
+
+def _counted(distinct: pa.Table) -> list[dict[str, Any]]:
+    groups: list[dict[str, Any]] = distinct.group_by(list(_SAID)).aggregate([([], "count_all")]).to_pylist()
+    return groups
+
+
+def _said(group: Mapping[str, Any]) -> _Said:
+    return group["step"], group["rule"], group["action"]
 
 
 def _batches(dataset: Dataset) -> Iterator[pa.RecordBatch]:
