@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from cleaning_runs import clean
 from millrace import errors
 from millrace_cleaning.read.rejects import MAX_RAW_BYTES
 from reading_runs import parquet_of, png_of, read, tar_of, zip_of
@@ -226,6 +227,25 @@ def test_a_link_in_a_zip_is_passed_over(tmp_path: Path) -> None:
         archive.writestr(info, "/etc/passwd")
     made = read(tmp_path, {"t.zip": sink.getvalue(), "z.csv": GOOD_CSV}, on_bad_file="fail")
     assert (len(made.rows), made.counts[0]["files"]) == (5, {"link": 1})
+
+
+@pytest.mark.parametrize("pack", [zip_of, tar_of])
+def test_members_of_kinds_that_are_not_read_are_counted_and_named(tmp_path: Path, pack: Any) -> None:
+    name = "t.zip" if pack is zip_of else "t.tar"
+    archive = {name: pack({"a.txt": b"a text", "b.pdf": b"%PDF", "c.txt": b"more", "notes": b"?", ".hidden": b"x"})}
+    made = read(tmp_path, archive)
+    assert made.column("text") == ["a text", "more"]
+    assert made.counts[0]["files"] == {"other_kind": 2}
+    assert [(row["path"], row["kind"]) for row in made.bad] == [(f"{name}/b.pdf", "file"), (f"{name}/notes", "file")]
+    assert f"{name}/b.pdf is of a kind that is not read: it was left out." == made.bad[0]["message"]
+    assert read(tmp_path, archive, on_bad_file="fail").counts[0]["files"] == {"other_kind": 2}
+    texts_alone = read(tmp_path, {name: pack({"a.txt": b"a text", "b.json": b"{}"})}, formats=["archive", "text"])
+    assert texts_alone.counts[0]["files"] == {"other_kind": 1}
+
+
+def test_an_archive_of_nothing_that_is_read_says_so(tmp_path: Path) -> None:
+    with pytest.raises(errors.InvalidData, match=r"none of what is in it was read \(other_kind 2\)"):
+        clean(tmp_path, {"t.tar": tar_of({"a.pdf": b"%PDF", "b.docx": b"PK"})})
 
 
 def test_an_archive_of_too_many_members_is_a_bad_file(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from millrace_cleaning.read.json import read_json
 from millrace_cleaning.read.jsonl import BadRow, decoded, parse_row, read_jsonl, too_long
 from millrace_cleaning.read.lines import HEAD_BYTES
 from millrace_cleaning.read.media import LABEL, read_media
-from millrace_cleaning.read.members import Member, members
+from millrace_cleaning.read.members import OTHER_KIND, Member, members, pass_over
 from millrace_cleaning.read.parquet import read_parquet
 from millrace_cleaning.read.rejects import BadFile, Rejects
 from millrace_cleaning.read.rows import BYTES_PER_BATCH, ROWS_PER_BATCH, to_batch
@@ -40,6 +40,7 @@ def read_archive(local: Path, path: str, *, config: ReadConfig, rejects: Rejects
     for member in members(local, path, config=config, rejects=rejects):
         kind = format_of(member.name)
         if config.formats and kind is not None and kind not in config.formats:
+            pass_over(rejects, path, member.name, OTHER_KIND)
             continue
         if kind in _TABLES or (kind == "json" and _is_table(member)) or (kind == "text" and config.text_unit != "file"):
             yield from samples.close()
@@ -131,6 +132,7 @@ class _Samples:
                 values, size = self._values(kind, content, member.size_bytes), len(content)
             else:
                 values, size = {}, 0
+                pass_over(self._rejects, self._path, member.name, OTHER_KIND)
             self._row.update(values)
             self._size += size
             folder = PurePosixPath(member.name).parent.name

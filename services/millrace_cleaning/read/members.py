@@ -16,6 +16,8 @@ from millrace_cleaning.read.stream import BOMB_FLOOR_BYTES, bounded, open_bytes
 from millrace_cleaning.read_settings import ReadConfig
 
 _MAX_HEADER_BYTES = 2**20
+LINK, SPECIAL, OTHER_KIND = "a link", "no regular file", "of a kind that is not read"
+_REASONS = {LINK: "link", SPECIAL: "special", OTHER_KIND: "other_kind"}
 _END_BYTES = 22 + 2**16  # a zip's end record and its longest comment
 
 
@@ -77,7 +79,7 @@ def _zip_members(local: Path, path: str, config: ReadConfig, rejects: Rejects) -
         with zipfile.ZipFile(local) as archive:
             for info in archive.infolist():
                 is_link = info.create_system == 3 and (info.external_attr >> 28) == 0xA
-                if info.is_dir() or (is_link and _pass_over(rejects, path, info.filename, "a link")):
+                if info.is_dir() or (is_link and pass_over(rejects, path, info.filename, LINK)):
                     continue
                 if info.flag_bits & 1:
                     fault = BadFile(f"{path}/{info.filename} is encrypted.", reason="encrypted", remedy="Decrypt it.")
@@ -149,9 +151,7 @@ def _tar_members(local: Path, path: str, config: ReadConfig, rejects: Rejects) -
                 if info.isdir():
                     continue
                 if info.issparse() or not info.isreg():
-                    _pass_over(
-                        rejects, path, info.name, "a link" if info.issym() or info.islnk() else "no regular file"
-                    )
+                    pass_over(rejects, path, info.name, LINK if info.issym() or info.islnk() else SPECIAL)
                     continue
                 stream = archive.extractfile(info)
                 assert stream is not None
@@ -161,9 +161,10 @@ def _tar_members(local: Path, path: str, config: ReadConfig, rejects: Rejects) -
         raise _damaged(path, error) from error
 
 
-def _pass_over(rejects: Rejects, path: str, name: str, what: str) -> bool:
+def pass_over(rejects: Rejects, path: str, name: str, what: str) -> bool:
+    """Count a member that is left out, whatever the policy."""
     shown = f"{path}/{ascii(name[:200])[1:-1]}"
-    rejects.pass_over(shown, f"{shown} is {what}: it was left out.", reason="link" if what == "a link" else "special")
+    rejects.pass_over(shown, f"{shown} is {what}: it was left out.", reason=_REASONS[what])
     return True
 
 

@@ -83,7 +83,7 @@ def _report(
     for of in ("files", "rows"):
         if unread[of]:
             reasons = ", ".join(f"{reason} {count}" for reason, count in unread[of].items())
-            warnings.insert(0, f"{of.capitalize()} that could not be read: {sum(unread[of].values())} ({reasons}).")
+            warnings.insert(0, f"{of.capitalize()} that were not read: {sum(unread[of].values())} ({reasons}).")
     return {
         "format": "millrace.profile/v1", "rows_in": rows_in, "rows_out": profile.num_rows.total(), "removed": removed,
         "splits": {split: profile.num_rows[split] for split in SPLITS}, "proofs": crossed["proofs"],

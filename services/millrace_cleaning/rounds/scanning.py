@@ -29,7 +29,10 @@ def scan(job: Job, task: Task) -> Result:
         batches, null_values=job.config.null_values, private=private_columns(job.config)
     )  # fmt: skip
     found = job.note({name: scan.to_json() for name, scan in scans.items()})
-    return {"did": "scan", "task": task, "scans": found, "good": num_good, "rows": num_good + rejects.num_rows}
+    return {
+        "did": "scan", "task": task, "scans": found, "good": num_good, "rows": num_good + rejects.num_rows,
+        "unread": dict(rejects.rows + rejects.files),
+    }  # fmt: skip
 
 
 def part_of(task: Task) -> Part:
@@ -67,13 +70,24 @@ def _plan_columns(job: Job, results: Sequence[Result]) -> CleaningPlan:
         total += num_good
         fill_absent(merged, num_rows=total)
     if not total:
-        raise errors.InvalidData("The source has no rows.", remedy="Give at least one row below the header.")
+        raise _no_rows(results)
     plan = make_plan(merged, config=job.config)
     skipped = data_files(list(job.files.sizes), formats=job.config.formats)[1]
     if skipped:
         note = f"{len(skipped)} files are no data and were left out, such as {skipped[0]}."
         plan = plan.model_copy(update={"warnings": (note, *plan.warnings)})
     return plan
+
+
+def _no_rows(results: Sequence[Result]) -> errors.InvalidData:
+    unread = sum((Counter[str](result["unread"]) for result in results), Counter[str]())
+    if not unread:
+        return errors.InvalidData("The source has no rows.", remedy="Give at least one row below the header.")
+    reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(unread.items()))
+    return errors.InvalidData(
+        f"The source has no rows: none of what is in it was read ({reasons}).",
+        remedy="Look at docs/cleaning.md for what can be read; `on_bad_file: fail` names the first fault.",
+    )
 
 
 def _scanned(job: Job, results: Iterable[Result]) -> Iterator[tuple[str, Scans, int]]:
