@@ -62,6 +62,18 @@ def test_each_column_is_drawn_by_split(dataset: Dataset) -> None:
     assert (drawn["text"].of, len(drawn["same"].bars)) == ("characters", 1)
 
 
+def test_an_axis_says_where_it_ends_and_whether_values_lie_beyond(tmp_path: Path) -> None:
+    rows = [
+        {"n": i, "far": 1e6 if i == 7 else float(i % 90), "few": i % 3, "when": 86_400_000_000 * i} for i in range(400)
+    ]
+    columns = [column("far", "number"), column("few", "integer"), column("when", "timestamp")]
+    made = make_dataset(tmp_path / "ends", {"train": rows}, columns)
+    ends = {d.column.name: d.ends for d in distributions(made.schema, sampled(made))}
+    assert ends["far"] == ("0", "≥ 89")
+    assert ends["few"] == ("0", "2")
+    assert (ends["when"][0][:9], ends["when"][1][:7]) == ("≤ 1970-01", "≥ 1971-")
+
+
 def test_correlations_are_pearsons_and_none_of_a_constant(dataset: Dataset) -> None:
     rows = sampled(dataset)
     found = correlations(dataset.schema, rows)

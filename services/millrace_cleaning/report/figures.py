@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ MAX_CELL_CHARS = 200
 MAX_NUMBERS_SHOWN = 6
 _CLIP = (0.005, 0.995)
 """Quantiles between which a histogram is drawn: one far value would leave all others in one bar."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +47,17 @@ class Distribution:
     """How one column is distributed.
 
     Attributes:
-        of: What is drawn: `values`, `characters`, `bytes`, `tokens` or `labels`.
+        of: What is drawn: `values`, `characters`, `bytes`, `tokens`, `times` or `labels`.
         bars: In order of the axis, or the commonest labels first.
         others: Labels that have no bar.
+        ends: What stands at the ends of the axis; the bar there holds what lies beyond it, too, if that is said.
     """
 
     column: Column
     of: str
     bars: tuple[Bar, ...]
     others: int = 0
+    ends: tuple[str, str] = ("", "")
 
     @property
     def highest(self) -> float:
@@ -121,18 +125,32 @@ def _histogram(column: Column, parts: Mapping[str, pa.Table]) -> Distribution:
     edges = _edges(float(low), float(high), is_whole=bool((everything == np.floor(everything)).all()))
     inside = {split: np.clip(values, edges[0], edges[-1]) for split, values in numbers.items()}
     counts = {split: np.histogram(values, bins=edges)[0] for split, values in inside.items()}
+    labels = [_edge(edge, column) for edge in edges]
     return Distribution(
         column, of, tuple(
-            Bar(f"{edges[i]:.4g}", {s: float(c[i]) / max(1, int(c.sum())) for s, c in counts.items()})
+            Bar(labels[i], {s: float(c[i]) / max(1, int(c.sum())) for s, c in counts.items()})
             for i in range(len(edges) - 1)
         ),
+        ends=_ends(everything, edges, column),
     )  # fmt: skip
 
 
 _MEASURED = {
     "text": "characters", "json": "characters", "tokens": "tokens", "image": "bytes", "audio": "bytes",
-    "timestamp": "seconds since 1970",
+    "timestamp": "times",
 }  # fmt: skip
+
+
+def _edge(edge: float, column: Column) -> str:
+    if column.type == "timestamp":
+        return f"{_EPOCH + timedelta(seconds=float(edge)):%Y-%m-%d %H:%M}".removesuffix(" 00:00")
+    return f"{edge:.4g}"
+
+
+def _ends(values: Numbers, edges: Numbers, column: Column) -> tuple[str, str]:
+    low, high = edges[0], min(edges[-1], values.max())  # a bin of one whole number ends before the next
+    below, above = "≤ " * bool(values.min() < low), "≥ " * bool(values.max() > high)
+    return below + _edge(low, column), above + _edge(high, column)
 
 
 def _numbers(column: Column, rows: pa.Table) -> Numbers:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from millrace.contracts.schema import DatasetSchema
 from millrace.datasets.reading import SPLITS
 from millrace_cleaning.report.figures import correlations, distributions, examples
+from millrace_cleaning.report.sampling import SPLIT
 
 MAX_CORRELATION_TINT = 0.85
 
@@ -32,6 +33,7 @@ def render(profile: Mapping[str, Any], schema: DatasetSchema, sample: pa.Table |
     return page.render(
         profile=profile,
         schema=schema,
+        split_column=SPLIT,
         splits=[s for s in SPLITS if profile.get("splits", {}).get(s)],
         nulls=_nulls(profile),
         distributions=[] if sample is None else distributions(schema, sample),
