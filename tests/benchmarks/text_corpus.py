@@ -32,9 +32,9 @@ def documents(size_bytes: int, *, seed: int = 0) -> list[str]:
 
 
 def noise(rule: str, base: list[str], num: int, *, seed: int = 0) -> list[str]:
-    """Return documents made from others such that a rule removes some of them: how bad each is, is drawn."""
+    """Return documents made from others such that a rule removes some of them: they are evenly bad, from not at all to 1."""
     draw = random.Random(f"{rule}{seed}")
-    return [NOISE[rule](draw.choice(base), draw.random(), draw) for _ in range(num)]
+    return [NOISE[rule](draw.choice(base), (i + draw.random()) / num, draw) for i in range(num)]
 
 
 def _texts() -> Iterator[str]:
@@ -103,7 +103,7 @@ def _long_words(text: str, bad: float, draw: random.Random) -> str:
 
 
 def _short_words(text: str, bad: float, draw: random.Random) -> str:
-    return " ".join(w[: 2 if draw.random() < bad else 4] for w in _prose(text, 300))
+    return " ".join(w[: 2 if draw.random() < 0.5 * bad else 4] for w in _prose(text, 300))
 
 
 def _marked(mark: str) -> Callable[[str, float, random.Random], str]:
@@ -125,7 +125,7 @@ def _lines(prefix: str, suffix: str, low: float, high: float) -> Callable[[str, 
 
 
 def _numbers(text: str, bad: float, draw: random.Random) -> str:
-    return " ".join(w if draw.random() > 0.45 * bad else str(draw.randrange(10**4)) for w in _prose(text, 400))
+    return " ".join(w if draw.random() > 0.37 * bad else str(draw.randrange(10**4)) for w in _prose(text, 400))
 
 
 def _no_stops(text: str, bad: float, draw: random.Random) -> str:
@@ -133,14 +133,14 @@ def _no_stops(text: str, bad: float, draw: random.Random) -> str:
     return " ".join([*words, *draw.sample(sorted(STOPS), int(4 * bad))])
 
 
-def _same_lines(text: str, bad: float, draw: random.Random) -> str:
-    lines = _sentences(text, 40, draw)
-    return "\n".join(lines[: 40 - int(25 * bad)] + [lines[0]] * int(25 * bad))
+def _same(between: str, num: int, most: int) -> Callable[[str, float, random.Random], str]:
+    """So many sentences, of which one stands so often at most."""
 
+    def make(text: str, bad: float, draw: random.Random) -> str:
+        parts = _sentences(text, num, draw)
+        return between.join(parts[: num - int(most * bad)] + [parts[0]] * int(most * bad))
 
-def _same_paragraphs(text: str, bad: float, draw: random.Random) -> str:
-    lines = _sentences(text, 20, draw)
-    return "\n\n".join(lines[: 20 - int(12 * bad)] + [lines[0]] * int(12 * bad))
+    return make
 
 
 def _same_phrase(num_words: int, most: float) -> Callable[[str, float, random.Random], str]:
@@ -171,7 +171,7 @@ def _with(sign: str) -> Callable[[str, float, random.Random], str]:
 
 def _short_lines(text: str, bad: float, draw: random.Random) -> str:
     lines = _sentences(text, 40, draw)
-    return "\n".join(s[:20] + "." if draw.random() < 0.4 + 0.5 * bad else s for s in lines)
+    return "\n".join(s[:20] + "." if draw.random() < 0.4 + 0.46 * bad else s for s in lines)
 
 
 def _many_lines(text: str, bad: float, draw: random.Random) -> str:
@@ -181,8 +181,8 @@ def _many_lines(text: str, bad: float, draw: random.Random) -> str:
 
 
 def _once_more(text: str, bad: float, draw: random.Random) -> str:
-    lines = _sentences(text, 100, draw)
-    return "\n".join(lines + lines[: int(2 * bad)])
+    lines = _sentences(text, 80, draw)
+    return "\n".join(lines + lines[: int(1.8 * bad)])
 
 
 NOISE: dict[str, Callable[[str, float, random.Random], str]] = {
@@ -195,18 +195,23 @@ NOISE: dict[str, Callable[[str, float, random.Random], str]] = {
     "gopher_quality.max_ellipsis_lines": _lines("", "...", 0.1, 0.5),
     "gopher_quality.min_alphabetic_words": _numbers,
     "gopher_quality.min_stop_words": _no_stops,
-    "gopher_repetition.max_duplicate_lines": _same_lines,
-    "gopher_repetition.max_duplicate_line_chars": _same_lines,
-    "gopher_repetition.max_duplicate_paragraphs": _same_paragraphs,
-    "gopher_repetition.max_duplicate_paragraph_chars": _same_paragraphs,
-    "gopher_repetition.max_top_ngram_chars.2": _same_phrase(2, 0.5),
-    "gopher_repetition.max_top_ngram_chars.3": _same_phrase(3, 0.36),
+    "gopher_repetition.max_duplicate_lines": _same("\n", 40, 25),
+    "gopher_repetition.max_duplicate_line_chars": _same("\n", 40, 16),
+    "gopher_repetition.max_duplicate_paragraphs": _same("\n\n", 20, 12),
+    "gopher_repetition.max_duplicate_paragraph_chars": _same("\n\n", 20, 8),
+    "gopher_repetition.max_top_ngram_chars.2": _same_phrase(2, 0.4),
+    "gopher_repetition.max_top_ngram_chars.3": _same_phrase(3, 0.34),
     "gopher_repetition.max_top_ngram_chars.4": _same_phrase(4, 0.28),
-    **{f"gopher_repetition.max_duplicate_ngram_chars.{n}": _same_phrase(n, 0.5 - 0.035 * n) for n in range(5, 11)},
+    "gopher_repetition.max_duplicate_ngram_chars.5": _same_phrase(5, 0.3),
+    "gopher_repetition.max_duplicate_ngram_chars.6": _same_phrase(6, 0.29),
+    "gopher_repetition.max_duplicate_ngram_chars.7": _same_phrase(7, 0.28),
+    "gopher_repetition.max_duplicate_ngram_chars.8": _same_phrase(8, 0.265),
+    "gopher_repetition.max_duplicate_ngram_chars.9": _same_phrase(9, 0.235),
+    "gopher_repetition.max_duplicate_ngram_chars.10": _same_phrase(10, 0.225),
     "c4_quality.min_sentences": _few_sentences,
     "c4_quality.lorem_ipsum": _with("Lorem Ipsum"),
     "c4_quality.curly_bracket": _with("a { bracket"),
-    "fineweb_quality.min_punctuated_lines": _lines("", "", 0.75, 1.0),
+    "fineweb_quality.min_punctuated_lines": _lines("", "", 0.72, 1.0),
     "fineweb_quality.max_short_lines": _short_lines,
     "fineweb_quality.max_duplicate_line_chars": _once_more,
     "fineweb_quality.max_newline_ratio": _many_lines,
