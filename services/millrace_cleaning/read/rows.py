@@ -34,7 +34,11 @@ class Media:
 _SORTS: dict[type, str] = {
     type(None): "", bool: "bool", int: "int", float: "float", str: "text", dict: "json", Media: "media",
 }  # fmt: skip
-_ARROW = {"": pa.null(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "text": pa.string()}
+_ARROW = {
+    "": pa.null(), "bool": pa.bool_(), "int": pa.int64(), "wide": pa.int64(), "float": pa.float64(), "text": pa.string(),
+}  # fmt: skip
+_LISTED = {"bool": {"bool"}, "int": {"int"}, "wide": {"int", "wide"}, "float": {"int", "float"}}
+"""As what lists of such numbers are kept."""
 
 
 def to_batches(rows: Iterable[tuple[Mapping[str, Any], int]]) -> Iterator[pa.RecordBatch]:
@@ -123,10 +127,13 @@ def _to_array(values: Sequence[Any]) -> pa.Array:
 
 
 def _sort(value: Any) -> str:
-    """What a value is: nothing of null; of lists of numbers, a bracket for each level before what the numbers are."""
+    """What a value is: nothing of null; of lists of numbers, a bracket for each level before what the numbers are.
+
+    An integer is `wide` if floats do not hold it, `long` if 64 bits do not.
+    """
     kind = type(value)
     if kind is int:
-        return "int" if -(2**63) <= value < 2**63 else "long"
+        return "int" if abs(value) <= 2**53 else "wide" if -(2**63) <= value < 2**63 else "long"
     if kind is list:
         is_plain = {*map(type, value)} == {float}  # such as an embedding: not looked at one by one
         return _list_sort({"float"} if is_plain else {_sort(item) for item in value} - {""})
@@ -135,10 +142,9 @@ def _sort(value: Any) -> str:
 
 def _list_sort(inner: set[str]) -> str:
     depths = {sort.count("[") for sort in inner}
-    numbers = {sort.lstrip("[") for sort in inner}
-    if len(depths) > 1 or not numbers <= {"int", "float", "bool"} or (len(numbers) > 1 and "bool" in numbers):
-        return "json"
-    return "[" * (1 + max(depths, default=0)) + ("float" if "float" in numbers else min(numbers, default="int"))
+    numbers = {sort.lstrip("[") for sort in inner} or {"int"}
+    of_one_type = next((name for name, sorts in _LISTED.items() if numbers <= sorts), "json")
+    return "json" if len(depths) > 1 or of_one_type == "json" else "[" * (1 + max(depths, default=0)) + of_one_type
 
 
 def _array_of(sort: str, values: Sequence[Any]) -> pa.Array:
