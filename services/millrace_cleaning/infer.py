@@ -90,7 +90,10 @@ def make_plan(scans: Mapping[str, ColumnScan], *, config: CleanConfig) -> Cleani
     steps, added = resolve(config.steps, roles)
     numbers = {name: scan.numbers for name, scan in scans.items() if scan.numbers is not None}
     steps = tuple(step.informed(numbers) for step in steps)
-    columns += [_added_column(name, type_, role, config) for name, (type_, role) in added.items()]
+    units = {name: unit for step in steps for name, unit in step.added_units().items()}
+    columns += [
+        _added_column(name, type_, role, config, unit=units.get(name, "")) for name, (type_, role) in added.items()
+    ]
     return CleaningPlan(columns=tuple(columns), steps=steps, warnings=tuple(warnings))
 
 
@@ -241,10 +244,12 @@ def _is_inferred(name: str, type_: ColumnType, scan: ColumnScan, config: CleanCo
     return not is_said and name not in private_columns(config) and type_ == _infer_type(scan)
 
 
-def _added_column(name: str, type_: ColumnType, role: Role, config: CleanConfig) -> PlannedColumn:
+def _added_column(name: str, type_: ColumnType, role: Role, config: CleanConfig, *, unit: str) -> PlannedColumn:
     """A column that a step appends; what a row has none of is null."""
     policy = config.on_unparseable
-    return PlannedColumn(name=name, type=type_, role=role, on_null="keep", on_unparseable=policy, is_added=True)
+    return PlannedColumn(
+        name=name, type=type_, role=role, unit=unit, on_null="keep", on_unparseable=policy, is_added=True
+    )
 
 
 def _found_shape(name: str, type_: ColumnType, scan: ColumnScan) -> tuple[int, ...]:

@@ -156,6 +156,7 @@ def test_measures_are_appended_as_asked() -> None:
     assert batch["clip_sample_rate"].to_pylist() == [48_000, None, 8_000]
     assert batch["clip_loudness_lufs"].is_null().to_pylist() == [False, True, True]
     assert [name for name, *_ in config.added_columns()] == batch.schema.names[1:]
+    assert config.added_units() == {"clip_duration_s": "s", "clip_sample_rate": "Hz", "clip_loudness_lufs": "LUFS"}
 
 
 def test_a_recording_gets_the_channels_the_rate_and_the_format_asked_for() -> None:

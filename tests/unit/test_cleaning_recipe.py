@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cleaning_runs import clean
+from cleaning_runs import clean, csv_of
 from millrace import errors
 from millrace.contracts.loading import validate
 from millrace.contracts.schema import ColumnType, Role
@@ -84,6 +84,15 @@ def test_the_flow_through_each_step_adds_up() -> None:
     assert [(f.rows_in, f.rows_out) for f in flow.values()] == [(4, 3), (3, 1)]
     assert flow["length"].bytes_in == sum(map(len, BATCH["text"].to_pylist())) + 4 * 8
     assert flow["length"].bytes_out == flow["check_table"].bytes_in == flow["length"].bytes_in - 9
+
+
+def test_a_row_that_a_step_touched_in_two_columns_is_counted_once(tmp_path: Path) -> None:
+    csv = csv_of([(f"{i}.5", -i, -i) for i in range(40)], header=["f", "a", "b"])
+    bounds = {"a": {"ge": 0}, "b": {"ge": 0}}
+    made = clean(tmp_path, {"a.csv": csv}, steps=[{"step": "check_table", "columns": bounds, "action": "flag"}])
+    assert made.account.num_rows == 78
+    assert [(s["flagged"], s["changed"], s["removed"]) for s in made.profile["steps"]] == [(39, 0, 0)]
+    assert [(r["rule"], r["count"]) for r in made.profile["rules"]] == [("ge", 39)]
 
 
 def test_a_step_that_appends_a_column_does_so_when_no_row_is_left() -> None:
@@ -215,7 +224,8 @@ def test_columns_that_steps_append_are_in_the_schema_and_the_rows(tmp_path: Path
         tmp_path, {"t.parquet": table}, features=["x", "weight"], columns={"weight": {"type": "text"}},
         steps=[{"step": "convert_units", "column": "weight", "unit": "g"}],
     )  # fmt: skip
-    assert (made.column("weight_g").type, made.column("weight_g").role) == ("number", "feature")
+    added = made.column("weight_g")
+    assert (added.type, added.role, added.unit) == ("number", "feature", "g")
     assert sorted(v for v in made.rows("weight_g") if v is not None)[:2] == [0.0, 7000.0]
 
 

@@ -58,6 +58,12 @@ def test_the_range_of_a_timestamp_is_shown_as_dates(run: Run, tmp_path: Path) ->
     assert "1970-01-01 00:00:00 to 1e+15" in run("show", root)[1]
 
 
+def test_units_are_shown_with_the_type(run: Run, tmp_path: Path) -> None:
+    weight = column("weight", "number").model_copy(update={"unit": "kg"})
+    root = make_dataset(tmp_path / "units", {"train": [{"n": 0, "name": "a"}]}, [column("name", "text"), weight]).root
+    assert "weight  number (kg)  feature" in run("show", root)[1]
+
+
 def test_a_row_is_explained_by_its_id_or_its_place(run: Run, dataset: Path) -> None:
     for row in ("s-9", "a.csv:10"):
         code, out, _ = run("explain", dataset, "--row", row, "--json")

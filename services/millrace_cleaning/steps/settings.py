@@ -98,3 +98,7 @@ class StepConfig(StageConfig):
     def added_columns(self) -> tuple[tuple[str, ColumnType, Role], ...]:
         """Columns that the resolved step appends: name, type and role."""
         return ()
+
+    def added_units(self) -> Mapping[str, str]:
+        """Units of appended columns that have one, by name."""
+        return {}

@@ -63,7 +63,10 @@ def show(dataset: str, as_json: bool) -> int:
     nulls = {name: sum(about.get("nulls", {}).values()) for name, about in profile.get("columns", {}).items()}
     print_table(
         ("column", "type", "role", "nulls", "range"),
-        [(c.name, c.type, c.role, str(nulls.get(c.name, 0)), _range(c)) for c in columns],
+        [
+            (c.name, f"{c.type} ({c.unit})" if c.unit else c.type, c.role, str(nulls.get(c.name, 0)), _range(c))
+            for c in columns
+        ],
         empty="No columns.",
     )
     return 0

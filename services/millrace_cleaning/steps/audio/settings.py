@@ -12,6 +12,7 @@ from millrace_cleaning.steps.settings import StepConfig
 Measure = Literal["duration_s", "sample_rate", "channels", "loudness_lufs", "clipping_share", "silence_share"]
 
 _TYPES: dict[Measure, ColumnType] = {"sample_rate": "integer", "channels": "integer"}
+_UNITS: dict[Measure, str] = {"duration_s": "s", "sample_rate": "Hz", "loudness_lufs": "LUFS"}
 
 
 class CheckAudio(StepConfig):
@@ -59,6 +60,9 @@ class CheckAudio(StepConfig):
 
     def added_columns(self) -> tuple[tuple[str, ColumnType, Role], ...]:
         return tuple((f"{self.column}_{name}", _TYPES.get(name, "number"), "ignore") for name in self.add)
+
+    def added_units(self) -> dict[str, str]:
+        return {f"{self.column}_{name}": _UNITS[name] for name in self.add if name in _UNITS}
 
 
 class NormalizeAudio(StepConfig):

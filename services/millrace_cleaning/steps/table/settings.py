@@ -220,5 +220,8 @@ class ConvertUnits(StepConfig):
     def added_columns(self) -> tuple[tuple[str, ColumnType, Role], ...]:
         return ((self.into or f"{self.column}_{self.unit}", "number", "feature"),)
 
+    def added_units(self) -> Mapping[str, str]:
+        return {name: self.unit for name, _, _ in self.added_columns()}
+
 
 STEPS = (CheckTable, Outliers, MapValues, ConvertUnits)
