@@ -43,7 +43,7 @@ class Tally:
     """Counts of findings.
 
     Attributes:
-        rules: Findings by (step, rule, action).
+        rules: Rows by (step, rule, action).
         removed: Rows by the first rule that they broke: `null_<column>`, `duplicate`, or a recipe's step and rule.
         unparseable: Values by column.
     """
@@ -54,11 +54,12 @@ class Tally:
 
     def add(self, step: str, findings: pa.Table) -> None:
         """Count what one step found in one batch (FINDINGS)."""
-        groups = findings.group_by(["rule", "action", "column"]).aggregate([([], "count_all")])
-        for group in groups.to_pylist():
+        rows = findings.group_by(["rule", "action", "row"]).aggregate([])  # a rule may judge several columns of a row
+        for group in rows.group_by(["rule", "action"]).aggregate([([], "count_all")]).to_pylist():
             self.rules[step, group["rule"], group["action"]] += group["count_all"]
-            if (step, group["rule"]) == (repair.STEP, "unparseable"):
-                self.unparseable[group["column"]] += group["count_all"]
+        if step == repair.STEP:
+            values = findings.filter(pc.equal(findings.column("rule"), "unparseable"))
+            self.unparseable.update(values.column("column").to_pylist())
         gone = findings.filter(pc.equal(findings.column("action"), "removed"))
         first = pa.array(np.unique(gone.column("row").to_numpy(), return_index=True)[1])
         for rule, column in zip(

@@ -89,7 +89,7 @@ def test_the_flow_through_each_step_adds_up() -> None:
 def test_a_row_that_a_step_touched_in_two_columns_is_counted_once(tmp_path: Path) -> None:
     csv = csv_of([(f"{i}.5", -i, -i) for i in range(40)], header=["f", "a", "b"])
     bounds = {"a": {"ge": 0}, "b": {"ge": 0}}
-    made = clean(tmp_path, {"a.csv": csv}, steps=[{"step": "check_table", "columns": bounds, "action": "flag"}])
+    made = clean(tmp_path, {"a.csv": csv}, steps=[{"step": "check_table", "columns": bounds, "on_broken": "flag"}])
     assert made.account.num_rows == 78
     assert [(s["flagged"], s["changed"], s["removed"]) for s in made.profile["steps"]] == [(39, 0, 0)]
     assert [(r["rule"], r["count"]) for r in made.profile["rules"]] == [("ge", 39)]

@@ -100,7 +100,8 @@ def test_columns_may_be_called_as_the_page_calls_its_own(tmp_path: Path) -> None
 
 def test_the_page_runs_nothing_and_fetches_nothing(dataset: Dataset) -> None:
     removed, nulls = {HOSTILE: 3, "duplicate": 7}, {"age": {"nulls": {"train": 4}}}
-    steps = [{"step": "length", "rows_in": 50, "rows_out": 47, "bytes_in": 900, "bytes_out": 800}]
+    flow = {"rows_in": 50, "rows_out": 47, "bytes_in": 900, "bytes_out": 800, "changed": 0, "flagged": 2, "removed": 3}
+    steps = [{"step": "length", **flow}]
     rules = [{"step": "length", "rule": HOSTILE, "action": "removed", "count": 3}]
     told = profile(removed=removed, columns=nulls, steps=steps, rules=rules, warnings=[HOSTILE])
     page = render(told, dataset.schema, sampled(dataset)).decode()

@@ -88,7 +88,7 @@ def _report(
         "format": "millrace.profile/v1", "rows_in": rows_in, "rows_out": profile.num_rows.total(), "removed": removed,
         "splits": {split: profile.num_rows[split] for split in SPLITS}, "proofs": crossed["proofs"],
         "unparseable": dict(sorted(tally.unparseable.items())), "imputed": decided["imputed"], "unread": unread,
-        "steps": _steps(plan, [count["flow"] for count in counts], tally),
+        "steps": _steps(plan, [count["flow"] for count in counts]),
         "rules": [
             {"step": step, "rule": rule, "action": action, "count": count}
             for (step, rule, action), count in sorted(tally.rules.items())
@@ -97,18 +97,12 @@ def _report(
     }  # fmt: skip
 
 
-def _steps(
-    plan: CleaningPlan, flows: Sequence[Mapping[str, Sequence[int]]], tally: account.Tally
-) -> list[dict[str, Any]]:  # fmt: skip
-    """How many rows, and bytes of their values, went into each step of the recipe and came out, and what it found."""
+def _steps(plan: CleaningPlan, flows: Sequence[Mapping[str, Sequence[int]]]) -> list[dict[str, Any]]:
+    """How many rows, and bytes of their values, went into each step of the recipe and came out, and how many it touched."""
     found = []
     for label in labels(plan.steps):
         total = sum((Flow(*flow[label]) for flow in flows if label in flow), Flow())
-        said = Counter[str]()
-        for (step, _, action), count in tally.rules.items():
-            said[action] += count * (step == label)
-        about = {"removed": total.rows_in - total.rows_out, "changed": said["changed"], "flagged": said["flagged"]}
-        found.append({"step": label, **total.as_json(), **about})
+        found.append({"step": label, **total.as_json(), "removed": total.rows_in - total.rows_out})
     return found
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from millrace import errors
 from millrace.contracts.schema import ColumnType, Role
@@ -27,18 +28,20 @@ Columns = Mapping[str, tuple[ColumnType, Role]]
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """How much went into a step and came out of it."""
+    """How much went into a step and came out of it, and how many rows it changed and flagged."""
 
     rows_in: int = 0
     bytes_in: int = 0
     rows_out: int = 0
     bytes_out: int = 0
+    changed: int = 0
+    flagged: int = 0
 
     def as_json(self) -> dict[str, int]:
         return asdict(self)
 
-    def values(self) -> tuple[int, int, int, int]:
-        return self.rows_in, self.bytes_in, self.rows_out, self.bytes_out
+    def values(self) -> tuple[int, ...]:
+        return astuple(self)
 
     def __add__(self, other: Flow) -> Flow:
         return Flow(*(mine + theirs for mine, theirs in zip(self.values(), other.values(), strict=True)))
@@ -156,11 +159,13 @@ def run(batch: pa.RecordBatch, steps: Sequence[Step], *, keep: Flags, scratch: S
             batch, gone = batch.filter(pa.array(~gone)), np.zeros(len(rows), dtype=np.bool_)
             scratch.memo.forget(batch.columns)
         before = int((~gone).sum()), int(sizes[~gone].sum())
+        touched = {"changed": 0, "flagged": 0}
         if batch.num_rows:
             outcome = _applied(batch, step, scratch, rows=rows, field=f"with.steps.{index}")
             assert outcome.batch.num_rows == batch.num_rows, f"{step.config.runs_in} lost rows"
             table = _heard(outcome.findings.table(), rows, gone)
             found += [(step.label, table)] if table.num_rows else []
+            touched = {action: _num_rows(table, action) for action in touched}
             gone = gone | outcome.findings.removed(batch.num_rows)
             batch = outcome.batch
             if step.config.is_changing:
@@ -169,7 +174,7 @@ def run(batch: pa.RecordBatch, steps: Sequence[Step], *, keep: Flags, scratch: S
                 sizes = row_bytes(batch)
         else:
             batch = _extended(batch, step.config)
-        flow[step.label] = Flow(*before, int((~gone).sum()), int(sizes[~gone].sum()))
+        flow[step.label] = Flow(*before, int((~gone).sum()), int(sizes[~gone].sum()), **touched)
     if gone.any():
         batch, rows = batch.filter(pa.array(~gone)), rows[~gone]
     return Ran(batch=batch, rows=rows, findings=found, flow=flow)
@@ -192,6 +197,12 @@ def _heard(findings: pa.Table, rows: Ints, gone: Flags) -> pa.Table:
     if gone.any():
         findings, at = findings.filter(pa.array(~gone[at])), at[~gone[at]]
     return findings.set_column(0, FINDINGS.field("row"), pa.array(rows[at], pa.int32()))
+
+
+def _num_rows(findings: pa.Table, action: str) -> int:
+    """How many rows findings of one kind are of."""
+    of_action = findings.filter(pc.equal(findings.column("action"), action))
+    return int(pc.count_distinct(of_action.column("row")).as_py())
 
 
 def _extended(batch: pa.RecordBatch, config: StepConfig) -> pa.RecordBatch:
