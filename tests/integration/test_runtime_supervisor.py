@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -161,6 +162,20 @@ def test_a_log_is_rotated_and_its_oldest_lines_forgotten(tmp_path: Path) -> None
     assert kept == ["a.log", "a.log.1", "a.log.2"]
     assert (tmp_path / "a.log").read_bytes().endswith(b"line 099\n")
     assert log.last_line == "line 099"
+
+
+def test_a_full_disk_costs_a_log_lines_and_it_says_how_many(tmp_path: Path) -> None:
+    log = RotatingLog(tmp_path / "a.log")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12, limits[1]))  # as a disk that fills amid the third line
+    try:
+        assert log.write(b"one\ntwo\nthree and more\nfour\n") == [b"one", b"two", b"three and more", b"four"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (log.last_line, (tmp_path / "a.log").read_text()) == ("four", "one\ntwo\n")
+    log.write(b"five\n")
+    log.close()
+    assert (tmp_path / "a.log").read_text().splitlines()[2:] == ['{"event": "log_lines_lost", "lines": 2}', "five"]
 
 
 def test_a_home_has_one_factory(tmp_path: Path) -> None:
