@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from millrace import Client, Pipeline, errors
+from millrace.datasets.pii_tokens import key_id
 from millrace.settings import Settings
 from millrace.testing.factory import Factory, environment_of, running_factory
-from millrace_cleaning.steps.pii.tokens import key_id
 from planted import found_under
 
 KEY = "a key that stands in no file 7f3c91d2e8"

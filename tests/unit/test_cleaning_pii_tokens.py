@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from millrace import errors
+from millrace.datasets.pii_tokens import Tokens, key_id, reveal
 from millrace_cleaning.steps.findings import Scratch
 from millrace_cleaning.steps.pii.settings import KINDS, PiiConfig, PiiKind
 from millrace_cleaning.steps.pii.step import apply
-from millrace_cleaning.steps.pii.tokens import Tokens, key_id, reveal
 
 KEY = "0123456789abcdef0123456789abcdef"
 OTHER = KEY[::-1]

@@ -16,6 +16,7 @@ import click
 
 from millrace import errors
 from millrace.cli.options import json_option, open_client, print_json, print_table
+from millrace.cli.reveal import key_id, reveal
 from millrace.cli.steps import steps
 
 if TYPE_CHECKING:  # these import pyarrow, which --help does without
@@ -41,7 +42,8 @@ def data() -> None:
     """
 
 
-data.add_command(steps)
+for command in (steps, reveal, key_id):
+    data.add_command(command)
 
 
 @data.command()

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from millrace import errors
+from millrace.datasets.pii_tokens import Tokens, key_id, mask_of
 from millrace_cleaning.steps.findings import Findings, Outcome, Scratch
 from millrace_cleaning.steps.pii.find import Finder, Hits
 from millrace_cleaning.steps.pii.ner import with_names
 from millrace_cleaning.steps.pii.prefilter import buffers_of
 from millrace_cleaning.steps.pii.rewrite import replaced
 from millrace_cleaning.steps.pii.settings import KINDS, PiiConfig
-from millrace_cleaning.steps.pii.tokens import Tokens, key_id, mask_of
 
 
 def apply(batch: pa.RecordBatch, config: PiiConfig, scratch: Scratch) -> Outcome:

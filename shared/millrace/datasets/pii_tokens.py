@@ -14,14 +14,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from millrace import errors
-from millrace_cleaning.steps.pii.settings import PiiKind
 
 MIN_KEY_CHARS = 32
 
 _TOKEN = re.compile(r"<([A-Z0-9_]{2,24}):([A-Za-z0-9_-]{22,})>")
 
 
-def mask_of(kind: PiiKind) -> str:
+def mask_of(kind: str) -> str:
     """What stands for any datum of the kind, such as <EMAIL>."""
     return f"<{kind.upper()}>"
 
@@ -43,10 +42,11 @@ class Tokens:
                 remedy="Make one, such as with `openssl rand -hex 32`, and keep it.",
                 field="MILLRACE_PII_KEY",
             )
+        self.key_id = key_id(key)
         derived = HKDF(algorithm=SHA256(), length=64, salt=None, info=b"millrace/pii/tokens/v1").derive(key.encode())
         self._cipher = AESSIV(derived)
 
-    def token(self, text: str, kind: PiiKind) -> str:
+    def token(self, text: str, kind: str) -> str:
         sealed = self._cipher.encrypt(text.encode("utf-8", "surrogateescape"), [kind.upper().encode()])
         return f"<{kind.upper()}:{base64.urlsafe_b64encode(sealed).decode().rstrip('=')}>"
 
@@ -66,7 +66,7 @@ class Tokens:
         except (InvalidTag, binascii.Error, ValueError):
             raise errors.InvalidData(
                 f"A token of kind {kind} at character {match.start()} does not open with this key.",
-                remedy="Give the key whose id the data set's recipe names; or the token was altered.",
+                remedy=f"This key's id is {self.key_id}: give the one whose id the recipe names; or the token was altered.",
             ) from None
 
 
