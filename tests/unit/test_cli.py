@@ -13,9 +13,13 @@ import pytest
 from rich.console import Console
 
 from millrace.cli.__main__ import COMMANDS, main
+from millrace.cli.doctor import unread_variables
 from millrace.cli.follow import Board, show
 from millrace.cli.reports import stage_report
-from millrace.contracts.views import EventView, SignalView, StageView
+from millrace.cli.runs import print_run
+from millrace.contracts.events import ErrorInfo
+from millrace.contracts.pipelines import RunStatus
+from millrace.contracts.views import EventView, RunView, SignalView, StageView
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -227,6 +231,29 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     text = capsys.readouterr().out
     assert text.startswith(f"Usage: millrace {command}")
     assert "Options:" in text
+
+
+def _status_of(status: RunStatus, stage: StageView, capsys: pytest.CaptureFixture[str], message: str = "") -> str:
+    error = ErrorInfo(code="cancelled", message=message) if message else None
+    print_run(RunView(run_id="run_1", pipeline="p", status=status, stages=(stage,), error=error, submitted_at=START))
+    return capsys.readouterr().out
+
+
+def test_the_status_of_a_run_says_what_it_waits_for_and_how_it_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = StageView(name="fit", kind="function", status="running")
+    assert "fit: waits for a slot, a limit" in _status_of("running", waiting, capsys)
+    held = _status_of("paused", waiting.model_copy(update={"attempts": 1}), capsys)
+    assert "running" not in held
+    assert "waits" not in held
+    assert "cancelled: enough" in _status_of("cancelled", waiting, capsys, "enough")
+
+
+def test_a_setting_that_nobody_reads_is_noted_with_the_nearest_that_there_is() -> None:
+    told = unread_variables(
+        {"MILLRACE_SLOT": "3", "MILLRACE_SLOTS": "3", "MILLRACE_URL": "", "MILLRACE_GATEWAY_POLL_S": "1"}
+    )
+    assert [(f.state, f.remedy) for f in told] == [("note", "Did you mean MILLRACE_SLOTS?")]
+    assert "MILLRACE_SLOT is set" in told[0].detail
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from millrace_gateway.submissions import check_stored
 router = APIRouter(prefix="/v1", tags=["pipelines"], responses=problems())
 
 PipelineName = Annotated[str, Path(pattern=NAME_PATTERN)]
-TriggerId = Annotated[str, Path(pattern=r"^trg_[0-9a-f]{26}$")]
+TriggerId = Annotated[str, Path(max_length=100, pattern=r"^[\x21-\x7e]+$")]
 
 
 @router.put("/pipelines/{name}", operation_id="applyPipeline", responses=problems(413))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -18,6 +19,10 @@ from millrace.settings import Settings, load_settings
 
 FREE_BYTES = 2 * 10**9
 """Below this the disk is named: a run of the examples writes some hundred megabytes."""
+
+PREFIX = "MILLRACE_"
+OF_OTHERS = ("MILLRACE_URL", "MILLRACE_GATEWAY_")
+"""Variables, or beginnings of them, that are no fields of Settings: the clients' and the gateway's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ def examine() -> list[Finding]:
         _checked("store", _shown(settings.store), lambda: _check_store(settings)),
         _factory(settings),
         *_devices(),
+        *unread_variables(os.environ),
         *(_extra(name) for name in EXTRAS),
     ]
 
@@ -148,6 +154,18 @@ def _devices() -> list[Finding]:
     from millrace.runtime.devices import discover
 
     return [Finding("device", "ok", str(device)) for device in discover()]
+
+
+def unread_variables(environment: Mapping[str, str]) -> list[Finding]:
+    """Variables that look like settings and that nothing of Millrace reads: a typing error would pass in silence."""
+    known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
+    found = []
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not name.upper().startswith(OF_OTHERS):
+            close = difflib.get_close_matches(name.upper(), known, n=1)
+            remedy = f"Did you mean {close[0]}?" if close else "docs/operations.md lists what there is."
+            found.append(Finding("settings", "note", f"{name} is set, and no process of Millrace reads it", remedy))
+    return found
 
 
 def _extra(name: str) -> Finding:

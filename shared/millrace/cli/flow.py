@@ -36,7 +36,7 @@ def queues(as_json: bool) -> int:
 @click.command()
 @click.argument("action", type=click.Choice(["list", "set"]), default="list")
 @click.argument("key", default="")
-@click.argument("maximum", metavar="MAX", default="")
+@click.argument("maximum", metavar="[MAX]", default="")
 @json_option
 def limits(action: str, key: str, maximum: str, as_json: bool) -> int:
     """List limits by key, or set one: `millrace limits set KEY MAX`. MAX `none` lets the stages' own hold again."""

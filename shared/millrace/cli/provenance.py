@@ -63,16 +63,25 @@ def replay(run_id: str, as_json: bool) -> int:
     """Execute a run again without the cache, and compare what both made by digest.
 
     Stages with effects outside, such as deploy, are left out. The exit code is 0 only if nothing differs that should not.
+    A stage that did not succeed in both is `missing`, and counts as one that differs.
     """
+    from rich.console import Console
+
+    from millrace.cli.follow import show
+
     with open_client() as client:
         run = client.run(run_id)
         again = run.replay()
-        again.wait_end()
+        if not as_json:
+            show(Console(), f"replay  {again.id}", again.follow(signals=True))
+        ended = again.wait_end()
         found = run.compare(again.id)
     if as_json:
         print_json(found)
     else:
         click.echo(f"{found.run_id} replayed as {found.replay}")
+        if ended.status != "succeeded":
+            click.echo(f"The replay {ended.status}; see: millrace status {found.replay}", err=True)
         rows = [(s.stage, s.kind, s.verdict.replace("_", " "), ", ".join(s.ports)) for s in found.stages]
         print_table(("stage", "kind", "verdict", "ports that differ"), rows, empty="No stages.")
     return 0 if found.is_equal else 1

@@ -64,6 +64,7 @@ def run(
     """Run a pipeline file and follow it: stages live, then its reports, endpoint and a sample request.
 
     The exit code is 0 only if the run succeeded and, where it deployed, the endpoint answered.
+    Ctrl-C cancels the run. With --detach it goes on by itself; see `millrace status RUN --follow`.
     """
     from millrace.client import Pipeline
 

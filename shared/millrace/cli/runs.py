@@ -42,7 +42,7 @@ def status(run_id: str, follow: bool, as_json: bool) -> int:
     if as_json:
         print_json(view)
     else:
-        _print_run(view)
+        print_run(view)
         if client.started_factory and view.status in ("queued", "running"):
             click.echo("No factory runs here, so it rests. It goes on with: millrace up", err=True)
     return 0 if not follow or view.status == "succeeded" else 1
@@ -92,7 +92,7 @@ def events(run_id: str, follow: bool, after: int, as_json: bool) -> int:
 @click.option("--stage", default="", help="Only this stage.")
 @json_option
 def logs(run_id: str, stage: str, as_json: bool) -> int:
-    """Print what the attempts of a run logged, oldest first."""
+    """Print what the finished attempts of a run logged, oldest first. What one at work prints comes at its end."""
     with open_client() as client:
         lines = client.run(run_id).logs(stage)
         if as_json:
@@ -110,7 +110,8 @@ def _line(event: EventView) -> str:
     return f"{line}\n{'':7}{error}" if error else line
 
 
-def _print_run(view: RunView) -> None:
+def print_run(view: RunView) -> None:
+    """Print a run: its stages, what they report, what it waits for, and why it ended where that was no success."""
     from rich.text import Text
 
     from millrace.cli.reports import print_report, report_console
@@ -123,7 +124,7 @@ def _print_run(view: RunView) -> None:
             (
                 s.name,
                 s.kind,
-                "cached" if s.is_cached else s.status,
+                _status(s, view),
                 f"{s.num_done}/{s.num_tasks}" if s.num_tasks else "",
                 str(s.attempts),
                 _took(s),
@@ -134,11 +135,23 @@ def _print_run(view: RunView) -> None:
     )
     for stage in view.stages:
         print_report(console, stage)
+    waiting = [s.name for s in view.stages if view.status == s.status == "running" and not s.attempts]
+    if waiting:
+        console.print(
+            f"{', '.join(waiting)}: waits for a slot, a limit, or another run that computes the same; see millrace queues",
+            highlight=False,
+        )
     if view.error is not None:
-        told = Text(view.stage or "run", style="red")
+        told = Text(view.stage or view.status, style="red")
         console.print(told.append(f": {view.error.message}", style="default"))
         if view.error.remedy:
             console.print(Text("to do", style="cyan").append(f": {view.error.remedy}", style="default"))
+
+
+def _status(stage: StageView, run: RunView) -> str:
+    if stage.is_cached:
+        return "cached"
+    return "paused" if run.status == "paused" and stage.status == "running" else stage.status
 
 
 def _took(view: RunView | StageView) -> str:

@@ -83,7 +83,7 @@ class StageComparison(Contract):
     kind: str
     verdict: Literal["equal", "differs", "measured", "follows", "left_out", "missing"] = Field(
         description="`measured`: timings are in its result and may differ; `follows`: its inputs differ already;"
-        " `left_out`: it has an effect outside; `missing`: one of both did not end it; `differs`: a fault."
+        " `left_out`: it has an effect outside; `missing`: one of both, or neither, succeeded in it; `differs`: a fault."
     )
     ports: tuple[str, ...] = Field(default=(), description="Those whose digests differ.")
 

@@ -59,6 +59,10 @@ def _asked(database: Database, tenant: str, asked: str) -> Sequence[str]:
             (asked, tenant),
         )
         found = list(dict.fromkeys(str(digest) for digest, _ in rows))[:MAX_READERS]
+        if not found:
+            raise errors.NotFound(
+                f"There is no run {asked!r}, or none of its stages has made anything.", remedy="See `millrace runs`."
+            )
     elif re.fullmatch(rf"[0-9a-f]{{{_SHORTEST_PREFIX},64}}", asked):
         rows = database.read(
             "SELECT DISTINCT digest FROM artifact_uses WHERE tenant = ? AND digest >= ? AND digest < ? LIMIT 2",

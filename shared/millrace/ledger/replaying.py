@@ -47,14 +47,22 @@ def replay_of(view: RunView, graph: Graph, *, run_id: str, trace: Mapping[str, s
 def compare(graph: Graph, first: RunView, second: RunView) -> ComparisonView:
     """Compare what two runs of a graph made, stage by stage; the graph is the first one's."""
     made = [{s.name: _digests(s.outputs) for s in view.stages if s.outputs is not None} for view in (first, second)]
-    known = {s.name for s in second.stages}
-    stages = tuple(_compare_stage(stage, *made, is_known=stage.name in known) for stage in graph.stages)
+    before, after = ({s.name: s.status for s in view.stages} for view in (first, second))
+    stages = tuple(
+        _compare_stage(
+            stage,
+            *made,
+            is_known=stage.name in after,
+            is_skipped=before.get(stage.name) == after.get(stage.name) == "skipped",
+        )
+        for stage in graph.stages
+    )
     is_equal = all(s.verdict not in ("differs", "missing") for s in stages)
     return ComparisonView(run_id=first.run_id, replay=second.run_id, is_equal=is_equal, stages=stages)
 
 
 def _compare_stage(
-    stage: GraphStage, first: Mapping[str, Digests], second: Mapping[str, Digests], *, is_known: bool
+    stage: GraphStage, first: Mapping[str, Digests], second: Mapping[str, Digests], *, is_known: bool, is_skipped: bool
 ) -> StageComparison:
     before, after = first.get(stage.name), second.get(stage.name)
     ports: tuple[str, ...] = ()
@@ -62,7 +70,7 @@ def _compare_stage(
     if not is_known:
         verdict = "left_out"
     elif before is None or after is None:
-        verdict = "equal" if before is after else "missing"
+        verdict = "equal" if is_skipped else "missing"
     else:
         ports = tuple(sorted(p for p in before.keys() | after.keys() if before.get(p) != after.get(p)))
         kind = installed_kinds().get(stage.kind)

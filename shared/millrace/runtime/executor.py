@@ -303,7 +303,8 @@ class Executor:
 
 def _timed_out(command: ExecuteAttempt) -> errors.TimedOut:
     return errors.TimedOut(
-        f"Stage {command.stage!r} saved a checkpoint at its soft limit of {command.soft_timeout_s:g} s, and goes on from it.",
-        remedy="Raise `soft_timeout_s` of the stage if this happens to it every time.",
+        f"Stage {command.stage!r} saved a checkpoint at its soft limit of {command.soft_timeout_s:g} s; its next attempt "
+        "goes on from there.",
+        remedy="Raise `soft_timeout_s` of the stage, or `max_attempts` of its `retry`, if this happens to it every time.",
         field=f"stages.{command.stage}.soft_timeout_s",
     )
