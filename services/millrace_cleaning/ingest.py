@@ -16,6 +16,7 @@ from millrace.runtime.stage import Context, Inputs, Task, outputs
 from millrace.settings import Settings, load_settings
 from millrace.store.artifacts import check_path, media_type, write_manifest
 from millrace.store.pages import read_pages
+from millrace_cleaning.read.files import is_hidden
 from millrace_cleaning.settings import IngestConfig
 
 
@@ -69,7 +70,7 @@ def pinned_files(context: Context, digest: str, settings: Settings) -> list[Outs
         ) from None
     rows = read_pages(context.store, listing)
     files = [OutsideFile(r["path"], r["size_bytes"], opener(r["url"], r["etag"])) for r in rows]
-    return [f for f in files if not _is_hidden(Path(f.path))]
+    return [f for f in files if not is_hidden(f.path)]
 
 
 def list_files(uri: str, *, settings: Settings) -> list[OutsideFile]:
@@ -102,14 +103,10 @@ def _local_files(path: Path, uri: str, settings: Settings) -> list[OutsideFile]:
         found = {path.name: path}
     else:
         inside = (p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
-        found = {p.relative_to(path).as_posix(): p for p in inside if not _is_hidden(p.relative_to(path))}
+        found = {name: p for p in inside if not is_hidden(name := p.relative_to(path).as_posix())}
     if not found:
         raise errors.NotFound(f"No file is at {uri!r}.", remedy="Check the path.", field="with.uri")
     return [OutsideFile(name, p.stat().st_size, _opener(p)) for name, p in sorted(found.items())]
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in path.parts)
 
 
 def _opener(path: Path) -> Callable[[], AbstractContextManager[BinaryIO]]:
@@ -133,4 +130,4 @@ def _s3_files(uri: str, settings: Settings) -> list[OutsideFile]:
         return lambda: open_object(url, settings)
 
     files = [OutsideFile(o.path, o.size_bytes, opener(o.url)) for o in list_objects(uri, settings)]
-    return [f for f in files if not _is_hidden(Path(f.path))]
+    return [f for f in files if not is_hidden(f.path)]

@@ -158,11 +158,17 @@ def test_a_header_that_breaks_off_is_no_image(cut: int) -> None:
 
 
 def test_tables_are_read_before_media_and_text() -> None:
-    paths = ["t.csv", "t.jsonl.gz", "a/1.png", "notes.md", "_log.csv", ".x/t.csv", "x.bin"]
+    paths = ["t.csv", "t.jsonl.gz", "a/1.png", "notes.md", "_log/t.csv", "_SUCCESS", ".x/t.csv", "x.bin"]
     assert data_files(paths) == (["t.csv", "t.jsonl.gz"], ["a/1.png", "notes.md", "x.bin"])
     assert data_files(paths, formats=["image"])[0] == ["a/1.png"]
     with pytest.raises(errors.InvalidData, match="no data file of the formats audio"):
         data_files(paths, formats=["audio"])
+
+
+def test_a_name_with_a_low_line_is_data_if_it_ends_as_data_does(tmp_path: Path) -> None:
+    texts = {"_a.txt": b"one", "b/_c.txt": b"two", "_SUCCESS": b"", ".d.txt": b"-", "__MACOSX/e.txt": b"-"}
+    assert data_files(list(texts))[0] == ["_a.txt", "b/_c.txt"]
+    assert [row["text"] for row in read(tmp_path, {"t.zip": zip_of(texts)}).rows] == ["one", "two"]
 
 
 @pytest.mark.parametrize("path", ["t.parquet.gz", "a.png.zst", "a.zip.gz", "t.gz", "README"])

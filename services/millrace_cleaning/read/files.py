@@ -61,6 +61,18 @@ def format_of(path: str) -> Format | None:
     return found if found in _COMPRESSIBLE and PurePosixPath(name.stem).suffix.lower() not in (".zip", ".tgz") else None
 
 
+def is_hidden(path: str) -> bool:
+    """Whether a file is passed over by its name: `.x`, and what tools leave beside data, as `_SUCCESS` or `__MACOSX/x`.
+
+    A name with a low line that ends as data does is data: `_strptime.txt`.
+    """
+    name = PurePosixPath(path)
+    if any(part.startswith(".") and part != ".." for part in name.parts):
+        return True
+    in_hidden = any(folder.startswith("_") for folder in name.parts[:-1])
+    return in_hidden or (name.name.startswith("_") and format_of(path) is None)
+
+
 def has_fixed_columns(path: str) -> bool:
     """Whether the format itself says that every row has the same columns."""
     return format_of(path) in ("csv", "parquet")
@@ -75,7 +87,7 @@ def data_files(paths: Sequence[str], *, formats: Sequence[Format] = ()) -> tuple
     Raises:
         InvalidData: Nothing is left to read.
     """
-    visible = [p for p in sorted(paths) if not any(part.startswith((".", "_")) for part in PurePosixPath(p).parts)]
+    visible = [path for path in sorted(paths) if not is_hidden(path)]
     kinds = {path: format_of(path) for path in visible}
     there = set(kinds.values())
     wanted = tuple(formats) or next((group for group in _PREFERENCE if there & set(group)), ())

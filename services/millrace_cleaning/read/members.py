@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from millrace_cleaning.read.files import compression_of, format_of
+from millrace_cleaning.read.files import compression_of, format_of, is_hidden
 from millrace_cleaning.read.rejects import BadFile, Rejects
 from millrace_cleaning.read.stream import BOMB_FLOOR_BYTES, bounded, open_bytes
 from millrace_cleaning.read_settings import ReadConfig
@@ -47,8 +47,7 @@ def members(local: Path, path: str, *, config: ReadConfig, rejects: Rejects) -> 
     for number, member in enumerate(found):
         if number >= config.max_members:
             raise _too_many(path, config)
-        name = PurePosixPath(member.name)
-        if any(part.startswith((".", "_")) and part != ".." for part in name.parts):
+        if is_hidden(member.name):
             continue
         fault = _unsafe(member.name) or _nested(member.name)
         if fault is None:

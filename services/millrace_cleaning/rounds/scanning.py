@@ -74,7 +74,7 @@ def _plan_columns(job: Job, results: Sequence[Result]) -> CleaningPlan:
     plan = make_plan(merged, config=job.config)
     skipped = data_files(list(job.files.sizes), formats=job.config.formats)[1]
     if skipped:
-        note = f"{len(skipped)} files are no data and were left out, such as {skipped[0]}."
+        note = f"Files that are no data and were left out: {len(skipped)}, such as {skipped[0]}."
         plan = plan.model_copy(update={"warnings": (note, *plan.warnings)})
     return plan
 
