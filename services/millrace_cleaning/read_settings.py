@@ -35,7 +35,7 @@ class ReadConfig(StageConfig):
         "else images, else audio, else text.",
     )
     null_values: tuple[str, ...] = Field(
-        default=("", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?"),
+        default=("", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?"),
         description="What means null in CSV, and in text where another type was expected.",
     )
     delimiter: str = Field(default="", max_length=1, description="Of CSV; empty: found in the header line.")

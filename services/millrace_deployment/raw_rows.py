@@ -17,7 +17,7 @@ from millrace.models.signature import ColumnSpec
 PARQUET = (".parquet", ".pq")
 READABLE = (*PARQUET, ".csv", ".tsv", ".jsonl", ".ndjson")
 
-NULL_VALUES = ["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "?"]
+NULL_VALUES = ["", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "null", "NULL", "None", "?"]
 """What a CSV file writes for a missing value; the same as `clean` takes for one by default."""
 
 BLOCK_BYTES = 8 * 2**20

@@ -13,6 +13,7 @@ from millrace.contracts.schema import ColumnType
 from millrace_cleaning.infer import make_plan
 from millrace_cleaning.scan import ColumnScan, scan_batches
 from millrace_cleaning.settings import CleanConfig
+from millrace_deployment.raw_rows import NULL_VALUES
 
 NULLS = CleanConfig().null_values
 
@@ -30,7 +31,7 @@ def inferred(values: list[Any], **config: Any) -> tuple[ColumnType, str]:
     [
         (["1", "-2", "+3"] * 9, "integer"),
         (["1", "2.5", "1e-3"] * 9, "number"),
-        (["1", "NA", "?", " 7 "] * 9, "integer"),
+        (["1", "NA", "n/a", " 7 "] * 9, "integer"),
         (["01067", "04109", "80331"] * 9, "category"),  # postal codes
         (["yes", "No", "TRUE"] * 9, "boolean"),
         (["2024-01-02", "2024-01-02T03:04:05Z", "2024-01-02 03:04"] * 9, "timestamp"),
@@ -51,6 +52,10 @@ def inferred(values: list[Any], **config: Any) -> tuple[ColumnType, str]:
 )
 def test_a_type_follows_from_the_values(values: list[Any], type_: ColumnType) -> None:
     assert inferred(values)[0] == type_
+
+
+def test_prediction_takes_the_same_words_for_a_missing_value() -> None:
+    assert tuple(NULL_VALUES) == NULLS
 
 
 def test_a_little_dirt_does_not_change_a_type_and_much_does() -> None:
