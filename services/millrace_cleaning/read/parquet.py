@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,14 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from millrace_cleaning.read.csv import check_names
+from millrace_cleaning.read.groups import GroupSize, first_byte, measure_group
 from millrace_cleaning.read.rejects import BadFile, Rejects
-from millrace_cleaning.read.rows import BYTES_PER_BATCH, ROWS_PER_BATCH, coalesced, in_slices
+from millrace_cleaning.read.rows import coalesced, in_slices
 from millrace_cleaning.read.stream import BOMB_FLOOR_BYTES
 from millrace_cleaning.read_settings import ReadConfig
 
 _PAGE_BUFFER_BYTES = 2**20  # a column's pages are read as they are needed, not the whole chunk
 _THRIFT_BYTES = 256 * 2**20
-_WORST_BYTES = 256 * 2**20
+_FOOTER_BYTES = 64 * 2**20
+_MAX_ITEMS = 2**18
+"""Of a list in a footer, where ten thousand columns are not asked for: Arrow makes room for as many as it says."""
+_PAGE_BYTES = 256 * 2**20
+"""Usual pages have one megabyte; some writers make one page of a column, so it may be much more."""
 
 
 def read_parquet(
@@ -34,12 +40,13 @@ def read_parquet(
     first, last = groups or (0, parquet.metadata.num_row_groups)
     position = 0
     for group in range(first, last):
-        if _is_too_large(parquet.metadata.row_group(group), path, position, config, rejects):
-            position += parquet.metadata.row_group(group).num_rows
+        num_rows = parquet.metadata.row_group(group).num_rows
+        size = _measured(parquet, group, file, path)
+        if _is_too_large(size, num_rows, path, position, config, rejects):
+            position += num_rows
             continue
-        num_rows = _rows_at_once(parquet.metadata.row_group(group), file)
         try:
-            for batch in coalesced(parquet.iter_batches(num_rows, row_groups=[group], use_threads=False)):
+            for batch in coalesced(parquet.iter_batches(size.rows_at_once, row_groups=[group], use_threads=False)):
                 for piece in in_slices(batch):
                     kept = _checked(piece, path, position, config, rejects)
                     position += piece.num_rows
@@ -55,10 +62,12 @@ def open_parquet(file: Path | BinaryIO, path: str, *, size_bytes: int, config: R
     Raises:
         BadFile: It is not a whole Parquet file, or has too many columns or one twice.
     """
+    _check_length(file, path, size_bytes)
     try:
         parquet = pq.ParquetFile(
             file, buffer_size=_PAGE_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True,
-            thrift_string_size_limit=_THRIFT_BYTES, thrift_container_size_limit=2**24,
+            thrift_string_size_limit=_THRIFT_BYTES,
+            thrift_container_size_limit=max(_MAX_ITEMS, 4 * config.max_columns),
         )  # fmt: skip
         names = parquet.schema_arrow.names
     except (pa.ArrowException, OSError, MemoryError) as error:
@@ -74,6 +83,21 @@ def open_parquet(file: Path | BinaryIO, path: str, *, size_bytes: int, config: R
     return parquet
 
 
+def _check_length(file: Path | BinaryIO, path: str, size_bytes: int) -> None:
+    """Refuse a footer of which Arrow would make gigabytes: a column of a row group is ten times as large in memory."""
+    if size_bytes < 8:
+        return
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
+        stream.seek(size_bytes - 8)
+        length = int.from_bytes(stream.read(4), "little")
+    if _FOOTER_BYTES < length <= size_bytes:
+        raise BadFile(
+            f"{path} has a footer of {length} bytes, more than {_FOOTER_BYTES}.",
+            reason="footer",
+            remedy="Write it again with larger row groups, or as several files.",
+        )
+
+
 def _check_footer(metadata: pq.FileMetaData, path: str, size_bytes: int) -> None:
     total = 0
     for i in range(metadata.num_row_groups):
@@ -81,8 +105,8 @@ def _check_footer(metadata: pq.FileMetaData, path: str, size_bytes: int) -> None
         total += group.num_rows
         for j in range(group.num_columns):
             chunk = group.column(j)
-            start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
-            if start is None or start < 0 or not 0 <= chunk.total_compressed_size <= size_bytes - start:
+            start = first_byte(chunk)
+            if start < 0 or not 0 <= chunk.total_compressed_size <= size_bytes - start:
                 raise _lying(path, f"column {chunk.path_in_schema!r} of row group {i} lies outside of the file")
             if chunk.total_uncompressed_size < 0 or group.num_rows < 0 or chunk.num_values < 0:
                 raise _lying(path, f"sizes of row group {i} are negative")
@@ -90,58 +114,42 @@ def _check_footer(metadata: pq.FileMetaData, path: str, size_bytes: int) -> None
         raise _lying(path, f"it counts {metadata.num_rows} rows, its row groups {total}")
 
 
-def _is_too_large(group: pq.RowGroupMetaData, path: str, position: int, config: ReadConfig, rejects: Rejects) -> bool:
-    """Whether a row group's rows are beyond the limit on average; they are rejected before any of it is unpacked."""
-    packed = sum(group.column(i).total_compressed_size for i in range(group.num_columns))
-    if group.total_byte_size > max(BOMB_FLOOR_BYTES, config.max_archive_ratio * packed):
+def _measured(parquet: pq.ParquetFile, group: int, file: Path | BinaryIO, path: str) -> GroupSize:
+    try:
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
+            return measure_group(parquet, group, stream)
+    except (ValueError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _is_too_large(
+    size: GroupSize, num_rows: int, path: str, position: int, config: ReadConfig, rejects: Rejects
+) -> bool:
+    """Whether a row group is beyond the limits; its rows are rejected before any of it is unpacked."""
+    if size.unpacked_bytes > max(BOMB_FLOOR_BYTES, config.max_archive_ratio * size.packed_bytes):
         raise BadFile(
-            f"{path}: {packed} bytes would unpack to {group.total_byte_size}: it is taken for a decompression bomb.",
+            f"{path}: {size.packed_bytes} bytes would unpack to {size.unpacked_bytes}: it is taken for a decompression bomb.",
             reason="bomb",
             remedy="If it is none, raise `max_archive_ratio`.",
         )
-    row_bytes = group.total_byte_size // max(group.num_rows, 1)
-    if row_bytes <= config.max_row_bytes:
+    row_bytes, page_limit = size.unpacked_bytes // max(num_rows, 1), max(_PAGE_BYTES, 4 * config.max_row_bytes)
+    if row_bytes > config.max_row_bytes:
+        fault = f"its row group has {row_bytes} bytes a row, more than {config.max_row_bytes}"
+    elif size.page_bytes > page_limit:
+        fault = (
+            f"its row group has a page of {size.page_bytes} bytes, which would be read as a whole; {page_limit} may be"
+        )
+    elif size.pages_bytes > 4 * page_limit:
+        fault = f"its row group has pages of {size.pages_bytes} bytes, read together; {4 * page_limit} may be"
+    else:
         return False
-    for i in range(group.num_rows):
+    for i in range(num_rows):
         row = rejects.first_row + position + i + 1
         rejects.row(
-            path, f"{path}, row {row}: its row group has {row_bytes} bytes a row, more than {config.max_row_bytes}.",
-            reason="too_long", position=position + i, remedy="If it is meant, raise `max_row_bytes`.",
-            size_bytes=row_bytes,
+            path, f"{path}, row {row}: {fault}.", reason="too_long", position=position + i,
+            remedy="If it is meant, raise `max_row_bytes`, or write smaller row groups and pages.", size_bytes=row_bytes,
         )  # fmt: skip
     return True
-
-
-def _rows_at_once(group: pq.RowGroupMetaData, file: Path | BinaryIO) -> int:
-    """How many rows Arrow may unpack at once: by their average size, and by the worst that dictionaries allow, where
-    every row may repeat one large value."""
-    row_bytes = max(1, group.total_byte_size // max(group.num_rows, 1))
-    chunks = [group.column(i) for i in range(group.num_columns)]
-    texts = [c for c in chunks if c.physical_type == "BYTE_ARRAY" and c.has_dictionary_page]
-    worst_bytes = max(1, sum(_dictionary_bytes(file, chunk.dictionary_page_offset) for chunk in texts))
-    return int(max(1, min(ROWS_PER_BATCH, BYTES_PER_BATCH // row_bytes, _WORST_BYTES // worst_bytes)))
-
-
-def _dictionary_bytes(file: Path | BinaryIO, offset: int) -> int:
-    """What a dictionary page unpacks to, by its header: Thrift's compact form, whose first fields are 32-bit integers."""
-    if isinstance(file, Path):
-        with file.open("rb") as stream:
-            stream.seek(offset)
-            head = stream.read(32)
-    else:
-        file.seek(offset)
-        head = file.read(32)
-    numbers: list[int] = []
-    at = 0
-    while len(numbers) < 2 and at < len(head) and head[at] == 0x15:  # the next field, an i32: type, unpacked size
-        number, shift, at = 0, 0, at + 1
-        while at < len(head):
-            number |= (head[at] & 0x7F) << shift
-            shift, at = shift + 7, at + 1
-            if head[at - 1] < 0x80:
-                break
-        numbers.append(number >> 1)  # zigzag, of what is not negative
-    return numbers[1] if len(numbers) == 2 else 0
 
 
 def _checked(batch: pa.RecordBatch, path: str, position: int, config: ReadConfig, rejects: Rejects) -> pa.RecordBatch:
