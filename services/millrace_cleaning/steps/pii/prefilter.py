@@ -49,7 +49,9 @@ def buffers_of(array: pa.Array) -> tuple[Bytes, Offsets]:
     if offsets is None or not len(array):
         return np.frombuffer(b"", dtype=np.uint8), np.zeros(len(array) + 1, dtype=np.int64)
     ends = np.frombuffer(offsets, dtype=width)[array.offset : array.offset + len(array) + 1]
-    return np.frombuffer(data or b"", dtype=np.uint8), ends.astype(np.int64)
+    content = np.frombuffer(data or b"", dtype=np.uint8)
+    content.flags.writeable = False  # some of Arrow's buffers are, some are not, and kernels would be compiled for both
+    return content, ends.astype(np.int64)
 
 
 def _classes() -> Bytes:
@@ -85,7 +87,7 @@ _BIRTH_WORDS = np.array(
 @_compiled
 def _scan(data: Bytes, offsets: Offsets, classes: Bytes, birth_words: npt.NDArray[Any]) -> Windows:
     out = np.empty((64, 4), dtype=np.int64)
-    num = 0
+    num = np.int64(0)  # of plain literals, here and below, numba would compile `_add` once each
     for row in range(len(offsets) - 1):
         first, last = offsets[row], offsets[row + 1]
         cluster, end = first, first - 9  # where tokens with digits side by side begin, and where the last of them ended
@@ -125,17 +127,17 @@ def _scan(data: Bytes, offsets: Offsets, classes: Bytes, birth_words: npt.NDArra
                         low -= 1
                 while high < last and high - i < _MAX_DOMAIN and classes[data[high]] & _PART:
                     high += 1
-                out, num = _add(out, num, data, row, low - 8, high + 8, first, last, AT)
+                out, num = _add(out, num, data, row, low - 8, high + 8, first, last, np.int64(AT))
             elif byte == _COLON and i >= judged:
                 begin, judged, is_address = _hex_run(data, i, first, last, classes)
                 if is_address:
-                    out, num = _add(out, num, data, row, begin - MARGIN, judged + MARGIN, first, last, HEX)
+                    out, num = _add(out, num, data, row, begin - MARGIN, judged + MARGIN, first, last, np.int64(HEX))
             elif byte == _DOT and i - first >= 4 and i + 9 < last and data[i + 5] == _DOT and _is_mac(data, i, classes):
-                out, num = _add(out, num, data, row, i - MARGIN, i + MARGIN, first, last, HEX)
+                out, num = _add(out, num, data, row, i - MARGIN, i + MARGIN, first, last, np.int64(HEX))
             elif (
                 byte == _LESS and i > first and i + 1 < last and data[i + 1] == _LESS and classes[data[i - 1]] & _TOKEN
             ):
-                out, num = _add(out, num, data, row, i - 3 * MARGIN, i + 4 * MARGIN, first, last, LINES)
+                out, num = _add(out, num, data, row, i - 3 * MARGIN, i + 4 * MARGIN, first, last, np.int64(LINES))
             i += 1
     return out[:num]
 
@@ -216,7 +218,8 @@ def _add(
         num -= 1
     if num == len(out):
         larger = np.empty((2 * num, 4), dtype=np.int64)
-        larger[:num] = out
+        for k in range(num):  # for a slice's assignment numba would compile the words of an error, for a second
+            larger[k, 0], larger[k, 1], larger[k, 2], larger[k, 3] = out[k, 0], out[k, 1], out[k, 2], out[k, 3]
         out = larger
     out[num, 0], out[num, 1], out[num, 2], out[num, 3] = row, begin, end, sign
     return out, num + 1

@@ -7,6 +7,7 @@ Source:
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 from millrace_cleaning.steps.text import tokens
 from millrace_cleaning.steps.text.characters import SPACE
@@ -33,7 +34,7 @@ def count_in_bytes(data, begin, end, table, whole, kinds, places, ends):  # type
         places.ctypes.data,
         ends.ctypes.data,
     )
-    num, is_over, i = 0, True, 0
+    num, is_over, i = 0, True, np.int64(0)  # of a plain 0 `cut` would be compiled twice
     while i < size:
         if kind_at(kinds_at, i) & SPACE:
             i += 1

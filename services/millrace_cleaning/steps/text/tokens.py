@@ -61,9 +61,9 @@ def cut(text, kinds, places, lo, hi, some, whole, ends, tails):  # type: ignore[
 
     first_byte(text, places, i) is the first byte of character i, kind_at(kinds, i) its kind; tails is scratch.
     """
-    num = num_tails = 0
+    num = num_tails = np.int64(0)  # of a plain 0, what it is passed to would be compiled once more
     if not some & (DIGIT | QUOTE) and kind_at(kinds, lo) & ALPHA and kind_at(kinds, hi - 1) & ALPHA:
-        return _inside(text, kinds, places, lo, hi, ends, 0)
+        return _inside(text, kinds, places, lo, hi, ends, num)
     while lo < hi and not _is_whole(text, places, lo, hi, whole):
         before = _prefix(text, kinds, places, lo, hi)
         if before and before < hi - lo and _is_whole(text, places, lo + before, hi, whole):

@@ -147,7 +147,7 @@ def _split(offsets, data, table, whole):  # type: ignore[no-untyped-def]  # numb
         text = data.ctypes.data + base
         num = decode(data, base, offsets[row + 1], table, kinds, places)
         chars[row] = num
-        i, line, opens, seen_in_line = 0, 0, OPENS_LINE, False
+        i, line, opens, seen_in_line = np.int64(0), 0, OPENS_LINE, False  # of a plain 0 `cut` would be compiled twice
         while i <= num:
             if i == num or kinds[i] & SPACE:
                 if i == num or data[base + places[i]] == 10:
@@ -202,5 +202,6 @@ def _grown(array):  # type: ignore[no-untyped-def]  # numba infers
 @numba.njit(cache=True, nogil=True)
 def _grown_to(array, num):  # type: ignore[no-untyped-def]  # numba infers
     larger = np.empty(max(num, len(array) * 3 // 2), dtype=array.dtype)
-    larger[: len(array)] = array
+    for i in range(len(array)):  # for a slice's assignment numba would compile the words of an error, for two seconds
+        larger[i] = array[i]
     return larger
