@@ -18,7 +18,7 @@ def check_expectations(expected: Sequence[Expectation], profile: Mapping[str, An
     broken = [
         (f"with.expect.{number}", fault)
         for number, expectation in enumerate(expected)
-        for fault in _faults(expectation, profile)
+        for fault in (*_faults(expectation, profile), *_repeats(number, profile))
     ]
     if broken:
         raise errors.InvalidData(
@@ -37,6 +37,12 @@ def _faults(expectation: Expectation, profile: Mapping[str, Any]) -> Iterator[st
         yield from _outside("the share of rows removed", share, expectation.removed)
     if expectation.column:
         yield from _column_faults(expectation, profile)
+
+
+def _repeats(number: int, profile: Mapping[str, Any]) -> Iterator[str]:
+    for found in profile.get("repeats", ()):
+        if found["expectation"] == number and found["rows"]:
+            yield f"{', '.join(found['columns'])}: {found['rows']} rows repeat another, such as {found['example']}"
 
 
 def _column_faults(expectation: Expectation, profile: Mapping[str, Any]) -> Iterator[str]:

@@ -8,11 +8,13 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from millrace.contracts.faults import short
+from millrace.contracts.shorthand import OneOrMore
 from millrace.contracts.stages import StageConfig
 
 _FORMS: Mapping[str, str] = {
     "rows": "{rows: {min: 10000}}",
     "removed": "{removed: {max: 0.2}}",
+    "unique": "{unique: [user, day]}",
     "nulls": "{column: age, nulls: {max: 0.05}}",
     "distinct": "{column: country, distinct: {min: 2, max: 200}}",
     "min": "{column: age, min: 0}",
@@ -42,6 +44,10 @@ class Expectation(StageConfig):
 
     rows: Bounds | None = Field(default=None, description="How many rows the data set has.")
     removed: Bounds | None = Field(default=None, description="Share of the source's rows that are not in it.")
+    unique: Annotated[tuple[str, ...], OneOrMore()] = Field(
+        default=(),
+        description="Columns whose values together stand in one row alone, of all splits. A row with a null repeats none.",
+    )
     column: str = Field(default="", description="What follows is about this column, in all splits.")
     nulls: Bounds | None = Field(default=None, description="Share of nulls.")
     distinct: Bounds | None = Field(default=None, description="Number of labels of a category.")
@@ -50,6 +56,13 @@ class Expectation(StageConfig):
     )
     max: Bounds | None = Field(default=None, description="Largest number. A number: it is at most that.")
     mean: Bounds | None = None
+
+    @field_validator("unique", mode="before")
+    @classmethod
+    def _are_columns(cls, value: object) -> object:
+        if isinstance(value, str | list | tuple):
+            return value
+        raise ValueError(f"expected columns, as in `{_FORMS['unique']}`; found {short(value)}")
 
     @field_validator("rows", "removed", "nulls", "distinct", "mean", mode="before")
     @classmethod
@@ -84,8 +97,8 @@ class Expectation(StageConfig):
             raise ValueError(f"{name}: say of which column, as in `{_FORMS[name]}`")
         if self.column and not about_column:
             raise ValueError(f"say what is expected of {self.column!r}: nulls, distinct, min, max or mean")
-        if not self.column and self.rows is None and self.removed is None:
-            raise ValueError("give rows, removed, or a column and what is expected of it")
+        if not self.column and not self.unique and self.rows is None and self.removed is None:
+            raise ValueError("give rows, removed, unique, or a column and what is expected of it")
         return self
 
 

@@ -17,6 +17,7 @@ from millrace_cleaning.scan import ColumnScan
 from millrace_cleaning.settings import BadValuePolicy, CleanConfig, ColumnConfig, NullPolicy
 from millrace_cleaning.steps.kinds import Step
 from millrace_cleaning.steps.recipe import resolve
+from millrace_cleaning.uniqueness import check_columns
 
 DIRT = 0.05
 """A column is of a type although this share of its values is not: those are dirt, made null and counted."""
@@ -94,6 +95,7 @@ def make_plan(scans: Mapping[str, ColumnScan], *, config: CleanConfig) -> Cleani
     columns += [
         _added_column(name, type_, role, config, unit=units.get(name, "")) for name, (type_, role) in added.items()
     ]
+    check_columns(config, [column.name for column in columns])
     return CleaningPlan(columns=tuple(columns), steps=steps, warnings=tuple(warnings))
 
 

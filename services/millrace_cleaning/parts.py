@@ -16,6 +16,7 @@ from millrace.datasets.keys import row_keys, value_keys
 from millrace_cleaning.infer import CleaningPlan
 from millrace_cleaning.profile import measure
 from millrace_cleaning.settings import CleanConfig
+from millrace_cleaning.uniqueness import unique_keys
 
 Ints = npt.NDArray[np.int64]
 
@@ -62,6 +63,7 @@ def keys_of(batch: pa.RecordBatch, ordinals: Ints, *, plan: CleaningPlan, config
     for column in plan.with_role("target"):
         if column.type == "category":
             columns[column.name] = batch.column(column.name)
+    columns |= unique_keys(batch, config)
     return pa.record_batch(columns)
 
 

@@ -139,10 +139,30 @@ def test_broken_expectations_are_all_named(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("bytes_per_task", [64 * 2**20, 400])
+def test_rows_that_repeat_another_are_counted_over_all_parts(tmp_path: Path, bytes_per_task: int) -> None:
+    rows = [(i % 90, i % 7, f"row {i}") for i in range(100)]
+    table = csv_of([*rows, ("", 1, "a null"), ("", 1, "another")], header=["user", "day", "text"])
+    expect = [{"unique": "user"}, {"unique": ["user", "day"]}, {"unique": "text"}]
+    with pytest.raises(errors.InvalidData) as caught:
+        clean(tmp_path, {"t.csv": table}, features="text", expect=expect, bytes_per_task=bytes_per_task, disorder=3)
+    assert caught.value.context["broken"] == ["user: 10 rows repeat another, such as t.csv:91, which repeats t.csv:1"]
+    assert caught.value.field == "with.expect.0"
+
+
+def test_what_is_unique_is_asked_of_the_rows_that_stay(tmp_path: Path) -> None:
+    table = pa.table({"key": [i % 30 for i in range(60)], "text": [f"text {i % 30}" for i in range(60)]})
+    made = clean(tmp_path, {"t.parquet": table}, features=["key", "text"], dedup=True, expect=[{"unique": "key"}])
+    assert made.profile["repeats"] == [{"expectation": 0, "columns": ["key"], "rows": 0, "example": ""}]
+    with pytest.raises(errors.InvalidData, match="no column 'kye'; did you mean 'key'") as caught:
+        clean(tmp_path, {"t.parquet": table}, expect=[{"unique": "kye"}])
+    assert caught.value.field == "with.expect.0.unique"
+
+
 @pytest.mark.parametrize(
     ("expectation", "says"),
     [
-        ({}, "give rows, removed, or a column"),
+        ({}, "give rows, removed, unique, or a column"),
         ({"min": 3}, "say of which column, as in `{column: age, min: 0}`"),
         ({"column": "x"}, "say what is expected of 'x'"),
         ({"rows": {}}, "give min, max or both"),
@@ -150,6 +170,7 @@ def test_broken_expectations_are_all_named(tmp_path: Path) -> None:
         ({"rows": 100}, "expected bounds, as in `{rows: {min: 10000}}`; found 100"),
         ({"column": "x", "nulls": 0}, "as in `{column: age, nulls: {max: 0.05}}`; found 0"),
         ({"column": "x", "min": "low"}, "expected a number, as in `{column: age, min: 0}`, or bounds; found 'low'"),
+        ({"unique": True}, "expected columns, as in `{unique: [user, day]}`; found True"),
         ("removed < 0.1", "expected a mapping such as `{removed: {max: 0.2}}`; found 'removed < 0.1'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from millrace_cleaning.rounds.job import Job
 from millrace_cleaning.rounds.near import Likeness, image_likeness, likeness, near_column, shingle_tasks
 from millrace_cleaning.rounds.picks import shelve_picks
 from millrace_cleaning.steps.findings import Findings
+from millrace_cleaning.uniqueness import Repeats, repeats
 
 Ints = npt.NDArray[np.int64]
 
@@ -89,7 +91,8 @@ def _profile_tasks(
         else:
             together = alike.first
     division = divide(keys, keep, plan=plan, config=job.config, seed=job.split_seed, together=together)
-    crossed = _shelve_crossed(job, book, keys, found, _proofs(job, keys, division, alike))
+    again = list(repeats(partial(read_column, keys.files), np.flatnonzero(keep), config=job.config))
+    crossed = _shelve_crossed(job, book, keys, found, _proofs(job, keys, division, alike), again)
     picks = shelve_picks(job, division, book.with_rows, rows_per_shard=job.config.rows_per_shard)
     return [{"do": "profile", "book": name, "crossed": crossed, "split": split, "picks": p} for split, p in picks]
 
@@ -135,8 +138,9 @@ def _named(verb: str, rows: Ints, keys: Keys, job: Job) -> list[str]:
 
 
 def _shelve_crossed(
-    job: Job, book: Book, keys: Keys, found: Iterable[tuple[str, pa.Table]], proofs: Sequence[Proof]
-) -> str:
+    job: Job, book: Book, keys: Keys, found: Iterable[tuple[str, pa.Table]], proofs: Sequence[Proof],
+    again: Sequence[Repeats],
+) -> str:  # fmt: skip
     """Shelve the account, the counts and the proofs of what was found between rows; return the name of a note of all."""
     found = list(found)
     tally = account.Tally()
@@ -148,7 +152,16 @@ def _shelve_crossed(
     target = job.path("crossed.parquet")
     pq.write_table(entries, target, compression="lz4")
     note: dict[str, Any] = {"tally": tally.to_json(), "entries": job.shelf.put(target), "num": entries.num_rows}
+    note["repeats"] = [_repeats_json(found, paths, numbers) for found in again]
     return job.note({**note, "proofs": [proof.to_json() for proof in proofs]})
+
+
+def _repeats_json(found: Repeats, paths: Sequence[str], numbers: Ints) -> dict[str, Any]:
+    example = ""
+    if found.example is not None:
+        example = ", which repeats ".join(f"{paths[row]}:{numbers[row] + 1}" for row in found.example)
+    about = {"expectation": found.expectation, "columns": list(found.columns)}
+    return {**about, "rows": found.num_rows, "example": example}
 
 
 def _places(job: Job, book: Book, ordinals: Ints) -> tuple[list[str], Ints]:

@@ -93,7 +93,7 @@ def _report(
             {"step": step, "rule": rule, "action": action, "count": count}
             for (step, rule, action), count in sorted(tally.rules.items())
         ],
-        "columns": profile.to_json(), "warnings": warnings,
+        "repeats": crossed["repeats"], "columns": profile.to_json(), "warnings": warnings,
     }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ class PiiConfig(StepConfig):
     key_id: str = Field(
         default="",
         pattern="^([0-9a-f]{16})?$",
-        description="Which key tokens are made with, as `key_id` of docs/privacy.md says it. The key itself is the worker's "
+        description="Which key tokens are made with, as `millrace data key-id` says it. The key itself is the worker's "
         "setting MILLRACE_PII_KEY and stands in no pipeline.",
     )
     ner: Literal["", "presidio"] = Field(

@@ -33,7 +33,7 @@ class Comparison(StageConfig):
 class CheckTable(StepConfig):
     """Hold every row against constraints, column by column and between columns; a finding says which rule and value.
 
-    Whether values are unique is no matter of one row: see `dedup`.
+    Whether values are unique is no matter of one row: see `unique` of `expect`.
     """
 
     runs_in = "millrace_cleaning.steps.table.checking"
