@@ -207,7 +207,7 @@ def test_nested_json_does_not_depend_on_other_rows(tmp_path: Path) -> None:
 
 def test_batches_are_bounded_by_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("millrace_cleaning.read.rows.BYTES_PER_BATCH", 1000)
-    monkeypatch.setattr("millrace_cleaning.read.parquet.BYTES_PER_BATCH", 1000)
+    monkeypatch.setattr("millrace_cleaning.read.groups.BYTES_PER_BATCH", 1000)
     texts = ["x" * 400] * 20
     for name, content in {
         "t.jsonl": b"".join(json.dumps({"t": t}).encode() + b"\n" for t in texts),
