@@ -142,7 +142,7 @@ def _rejected(run: RunState, stage: StageState, outputs: StageOutputs, task: Tas
     error = ErrorInfo(
         code="gate_" + str(outputs.verdict),
         message=f"The gate of stage {stage.name!r} {'failed' if outputs.verdict == 'failed' else 'could not decide'}.",
-        remedy="See the report's `gate`; the endpoint keeps its current release.",
+        remedy="See the report's `gate`; nothing was released.",
     )
     run = with_stage(run, replace(stage, status="rejected", outputs=outputs, error=error, finished_at=now))
     announce = Announce(

@@ -55,6 +55,18 @@ STAGES = [
 ]  # fmt: skip
 
 
+def test_what_a_rejected_run_found_is_saved(millrace: Terminal) -> None:
+    audited = millrace.pipeline(CLEAN + "  audit: {with: {checks: [columns], fail_on: [duplicate_column]}}\n")
+    data = millrace.write(
+        "twice.csv", b"x,again,label\n" + b"".join(b"%d.5,%d.5,%c\n" % (i, i, 97 + i % 2) for i in range(60))
+    )
+    millrace("run", audited, "--data", data, "--save", str(millrace.directory / "out")).refused(
+        "'audit'", "gate", code=1
+    )
+    report = json.loads((millrace.directory / "out" / "audit" / "report" / "report.json").read_bytes())
+    assert report["verdict"] == "failed"
+
+
 @pytest.mark.parametrize(("name", "content", "stages", "words"), DATA)
 def test_bad_data_ends_the_run_with_its_file_and_row(
     millrace: Terminal, name: str, content: bytes, stages: str, words: list[str]

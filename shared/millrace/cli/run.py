@@ -51,7 +51,7 @@ refresh_option = click.option(
 @click.option(
     "--save",
     type=click.Path(path_type=Path, file_okay=False),
-    help="A directory to download what the stages made into.",
+    help="A directory to download what the stages made into, whether or not the run succeeds.",
 )
 @click.option(
     "--follow/--detach", default=True, show_default=True, help="Follow the run to its end, or return at once."
@@ -88,8 +88,10 @@ def run(
         except KeyboardInterrupt:
             _cancel(started)
             raise
-        if save is not None:
-            _download(client, started.refresh(), save)
+        except errors.RunFailed:  # the report of a gate that failed is what is looked for now
+            _save(client, started, save)
+            raise
+        _save(client, started, save)
         return code
 
 
@@ -124,8 +126,10 @@ def _cancel(run: Run) -> None:
         click.echo(f"Run {run.id} is being cancelled; see `millrace status {run.id}`.", err=True)
 
 
-def _download(client: Client, view: RunView, directory: Path) -> None:
-    for stage in view.stages:
+def _save(client: Client, run: Run, directory: Path | None) -> None:
+    if directory is None:
+        return
+    for stage in run.refresh().stages:
         for port, artifact in (stage.outputs.artifacts if stage.outputs else {}).items():
             client.download(artifact, directory / stage.name / port)
 
