@@ -51,7 +51,7 @@ def too_large(limit: int) -> Problem:
         title=_title(413),
         status=413,
         detail=f"The body is larger than {limit} bytes.",
-        code="invalid_input",
+        code=_MEANINGS[413][0],
         remedy=_MEANINGS[413][1],
     )
 
@@ -123,6 +123,6 @@ def _title(status: int) -> str:
 _MEANINGS: dict[int, tuple[str, str]] = {
     400: ("invalid_input", "Send valid JSON: not nested by the hundred, no numbers of thousands of digits."),
     404: ("not_found", "GET /openapi.json lists what there is."),
-    405: ("invalid_input", "GET /openapi.json lists the methods of each path."),
-    413: ("invalid_input", "Send less, or raise MILLRACE_GATEWAY_MAX_BODY_BYTES or MILLRACE_GATEWAY_MAX_UPLOAD_BYTES."),
+    405: ("wrong_method", "GET /openapi.json lists the methods of each path."),
+    413: ("too_large", "Send less, or raise MILLRACE_GATEWAY_MAX_BODY_BYTES or MILLRACE_GATEWAY_MAX_UPLOAD_BYTES."),
 }

@@ -165,9 +165,15 @@ def to_payload(error: MillraceError) -> dict[str, Any]:
     }
 
 
+OF_REQUESTS = ("too_large", "wrong_method")
+"""Codes of HTTP servers that say what is wrong with a request as such; to who sent it, it is invalid input."""
+
+
 def from_payload(payload: dict[str, Any]) -> MillraceError:
     """Rebuild the error that another process encoded; an unknown code becomes a plain MillraceError."""
     code = str(payload.get("code", ""))
+    if code in OF_REQUESTS:
+        code = InvalidInput.code
     message = str(payload.get("message", "")) or "The server gave no message."
     remedy, field = str(payload.get("remedy", "")), str(payload.get("field", ""))
     for cls in _classes(MillraceError):

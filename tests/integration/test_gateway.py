@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from gateways import COMMAND, Line, gateway_environment, running_gateway
+from millrace import errors
 from millrace.contracts.artifacts import ArtifactRef
 from millrace.contracts.events import ErrorInfo, StageOutputs
 from millrace.settings import Settings
@@ -233,7 +234,10 @@ def test_a_body_that_is_no_object_is_refused(http: httpx.Client, content: bytes)
 
 
 def test_a_large_body_is_refused(http: httpx.Client) -> None:
-    assert "larger than 20000 bytes" in problem(http.post("/v1/runs", json={"pipeline": {"name": "x" * 30_000}}), 413)
+    answer = http.post("/v1/runs", json={"pipeline": {"name": "x" * 30_000}})
+    assert "larger than 20000 bytes" in problem(answer, 413)
+    assert isinstance(errors.from_payload(answer.json()), errors.InvalidInput)
+    assert answer.json()["code"] == "too_large"
 
 
 @pytest.mark.parametrize("path", ["/v1/runs/run_x", "/v1/runs/run_x/events", "/v1/runs/run_x/logs", "/v1/endpoints/x"])
@@ -243,7 +247,9 @@ def test_what_is_not_there_is_not_found(http: httpx.Client, path: str) -> None:
 
 def test_an_unknown_route_or_method_is_a_problem(http: httpx.Client) -> None:
     assert "There is no /v2/runs" in problem(http.get("/v2/runs"), 404)
-    problem(http.put("/v1/runs"), 405)
+    wrong = http.put("/v1/runs")
+    problem(wrong, 405)
+    assert wrong.json()["code"] == "wrong_method"
 
 
 # --- events
