@@ -15,6 +15,9 @@ import psutil
 
 RESULTS = Path(__file__).parent / "results"
 
+_LOOKS = 10
+"""How often a family of processes is looked at until it stays the same for the time of a look."""
+
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
@@ -87,15 +90,24 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """CPU time of processes and of all their descendants, those that have ended included."""
-    total = 0.0
-    for pid in pids:
-        for process in _family(pid):
+    """CPU time of processes and of all their descendants, those that have ended included.
+
+    A parent has the time of the children that it waited for: of one that ends between two looks the time would be missed or
+    counted twice, so all are looked at again. Not seen is who outlives its parent and leaves the family, and who ends as
+    the child of a process that ignores SIGCHLD.
+    """
+    for _ in range(_LOOKS):
+        family = [process for pid in pids for process in _family(pid)]
+        total, is_whole = 0.0, True
+        for process in reversed(family):  # children before their parents
             try:
                 times = process.cpu_times()
             except psutil.NoSuchProcess:
+                is_whole = False
                 continue
             total += times.user + times.system + times.children_user + times.children_system
+        if is_whole and all(process.is_running() for process in family):
+            break
     return total
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harness import cpu_seconds
 from millrace.runtime.channel import Channel
 from millrace.runtime.launched import Launched
 from millrace.runtime.launcher import Launcher
@@ -94,6 +95,18 @@ def test_a_module_that_cannot_be_imported_fails_the_attempt_and_not_the_zygote(
 def test_peak_memory_is_the_childs(launcher: Launcher, tmp_path: Path) -> None:
     ending, _ = run(launcher.launch_warm(MODULES), tmp_path)
     assert 10 * 2**20 < ending.peak_memory_bytes < 500 * 2**20
+
+
+def test_the_cpu_time_of_attempts_that_have_ended_counts(launcher: Launcher, tmp_path: Path) -> None:
+    """A process that ignores SIGCHLD would have it forgotten, and benchmarks would count too little."""
+    run(launcher.launch_warm(MODULES), tmp_path)
+    before = cpu_seconds(list(launcher.zygotes.values()))
+    busy = "import time\nwhile time.process_time() < 0.5: pass"
+    assert outcome(run(launcher.launch_warm(MODULES), tmp_path, do="code", code=busy)[0]) == "succeeded"
+    deadline = time.monotonic() + 5  # the guard ends just after its report
+    while cpu_seconds(list(launcher.zygotes.values())) - before < 0.4:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(

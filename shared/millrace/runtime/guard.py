@@ -76,7 +76,7 @@ def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
 def kill_descendants() -> None:
     """SIGKILL every descendant of this subreaper and reap until none remains."""
     pause_s = 0.001
-    while _reap_all():
+    while reap_ended():
         for pid in descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -170,7 +170,7 @@ def _reap(pid: int) -> Ended | None:
     return ended
 
 
-def _reap_all() -> bool:
+def reap_ended() -> bool:
     """Reap whoever has ended; whether any child remains."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:

@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the worker decides, by closing the socket
     _preload([_CHILD, *arguments.module])
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # guards are reaped by the kernel
+    # Guards are reaped here, and not by the kernel for who ignores them, which forgets the CPU time of what it reaps.
+    signal.signal(signal.SIGCHLD, lambda *_: guard.reap_ended())
     while True:
         data, fds, _, _ = socket.recv_fds(requests, 1, NUM_FDS)
         if not data:

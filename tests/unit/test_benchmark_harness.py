@@ -1,0 +1,23 @@
+"""What benchmarks measure processes with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from benchmarks.harness import cpu_seconds
+
+BUSY = "import time\nwhile time.process_time() < 0.3: pass\n"
+
+
+def test_cpu_time_of_descendants_that_have_ended_counts() -> None:
+    before = cpu_seconds([os.getpid()])
+    subprocess.run([sys.executable, "-c", f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {BUSY!r}])"])
+    assert 0.29 <= cpu_seconds([os.getpid()]) - before < 3
+
+
+def test_a_process_that_has_ended_has_no_cpu_time_of_its_own() -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert cpu_seconds([ended.pid]) == 0
