@@ -99,7 +99,7 @@ def _few_words(text: str, bad: float, draw: random.Random) -> str:
 
 def _long_words(text: str, bad: float, draw: random.Random) -> str:
     words = _prose(text, 400)
-    return " ".join(word + "izationally" * (draw.random() < bad) for word in words)
+    return " ".join(word + "izationally" * (draw.random() < 0.9 * bad) for word in words)
 
 
 def _short_words(text: str, bad: float, draw: random.Random) -> str:
