@@ -72,6 +72,9 @@ def make_plan(scans: Mapping[str, ColumnScan], *, config: CleanConfig) -> Cleani
         scans = {name: scan for name, scan in scans.items() if name != ROW_ID}
         warnings.append(f"The source's column {ROW_ID!r} is replaced: every row gets a {ROW_ID} of its own.")
     _check_names(scans, config)
+    scans = {name: scan for name, scan in scans.items() if name not in config.drop}
+    if not scans:
+        raise errors.InvalidData("Every column is dropped.", remedy="Leave one.", field="with.drop")
     types = {name: _decide_type(name, scan, config) for name, scan in scans.items()}
     columns = []
     for name, scan in scans.items():
@@ -113,6 +116,7 @@ def _check_names(scans: Mapping[str, ColumnScan], config: CleanConfig) -> None:
         )
     asked = [("with.target", n) for n in config.target] + [("with.features", n) for n in config.features]
     asked += [("with.ignore", n) for n in config.ignore] + [(f"with.columns.{n}", n) for n in config.columns]
+    asked += [("with.drop", n) for n in config.drop]
     asked += [("with.split.by", config.split.by), ("with.split.time", config.split.time)]
     for field, name in asked:
         if name and name not in scans:

@@ -101,6 +101,9 @@ class CleanConfig(ReadConfig):
         default=(), description="Columns to learn from; default: all that have no other role. Others are ignored."
     )
     ignore: Names = Field(default=(), description="Columns that are kept but never learned from.")
+    drop: Names = Field(
+        default=(), description="Columns of the source that the data set does not have, and no step sees."
+    )
     columns: dict[str, ColumnConfig] = Field(default_factory=dict)
     steps: tuple[Step, ...] = Field(
         default=(),
@@ -156,6 +159,9 @@ class CleanConfig(ReadConfig):
         both |= set(self.features) & set(self.ignore)
         if both:
             raise ValueError(f"{min(both)!r} stands in two of target, features and ignore")
+        used = {*self.target, *self.features, *self.ignore, *self.columns, self.split.by, self.split.time}
+        if used & set(self.drop):
+            raise ValueError(f"drop: {min(used & set(self.drop))!r} is used elsewhere, so it cannot go")
         return self
 
 

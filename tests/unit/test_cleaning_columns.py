@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from cleaning_runs import clean, csv_of
+from millrace import errors
 from millrace.contracts.schema import ColumnType
 from millrace_cleaning.infer import make_plan
 from millrace_cleaning.scan import ColumnScan, scan_batches
@@ -185,3 +186,28 @@ def test_mixed_json_values_are_repaired_and_absent_keys_are_null(tmp_path: Path)
     numbers = {int(i.rpartition("-")[2]): n for i, n in by_id.items()}
     assert (numbers[3], numbers[4], numbers[5]) == (3, None, 5)
     assert made.rows("late").count(None) == 59
+
+
+@pytest.mark.parametrize("bytes_per_task", [64 * 2**20, 300])
+def test_a_column_that_is_dropped_is_in_no_part_of_the_data_set(tmp_path: Path, bytes_per_task: int) -> None:
+    rows = csv_of([(i, f"secret-{i}", i % 3) for i in range(60)], header=["n", "note", "y"])
+    made = clean(tmp_path, {"t.csv": rows}, drop="note", target="y", bytes_per_task=bytes_per_task)
+    assert [column.name for column in made.meta.schema_.columns] == ["n", "y"]
+    assert sorted(made.rows("n")) == list(range(60))
+    assert "note" not in made.splits["train"].column_names
+    assert "secret" not in str(made.profile)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"drop": "x", "target": "x"}, "drop: 'x' is used elsewhere"),
+        ({"drop": ["x"], "split": {"by": "x"}}, "drop: 'x' is used elsewhere"),
+        ({"drop": ["othr"]}, "no column 'othr'; did you mean 'other'"),
+        ({"drop": ["x", "other"]}, "Every column is dropped"),
+        ({"drop": "x", "steps": [{"step": "length", "column": "x", "min_chars": 1}]}, "no column 'x'"),
+    ],
+)
+def test_a_column_that_cannot_be_dropped_is_named(config: dict[str, Any], says: str) -> None:
+    with pytest.raises((errors.InvalidData, ValueError), match=says):
+        inferred(["a", "b"] * 20, **config)

@@ -54,6 +54,7 @@ class Clean(Stage):
         target: str | Sequence[str] | None = None,
         features: Sequence[str] | None = None,
         ignore: Sequence[str] | None = None,
+        drop: str | Sequence[str] | None = None,
         columns: Mapping[str, Mapping[str, Any]] | None = None,
         steps: Sequence[Mapping[str, Any]] | None = None,
         split: Mapping[str, Any] | None = None,
@@ -65,7 +66,8 @@ class Clean(Stage):
         **options: Unpack[Options],
     ) -> None:
         config = {
-            "task": task, "target": target, "features": features, "ignore": ignore, "columns": columns, "steps": steps,
+            "task": task, "target": target, "features": features, "ignore": ignore, "drop": drop, "columns": columns,
+            "steps": steps,
             "split": split, "dedup": dedup, "near_dedup": near_dedup, "expect": expect, "on_bad_row": on_bad_row,
             "on_bad_file": on_bad_file,
         }  # fmt: skip
