@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(300)
 GRACE_S = 4.0
 """The no-ops that come in meanwhile end within it; a training does not, and hands back its checkpoint."""
 
-STEPS = 5_000
+STEPS = 2_000
 NUM_TASKS = 4
 NAP_S = 0.5 * float(SETTINGS["MILLRACE_LEASE_S"])
 REST_S = 30.0

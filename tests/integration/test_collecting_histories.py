@@ -148,5 +148,5 @@ def test_nothing_named_is_ever_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collecting, "BATCH", 1)  # so that it can be killed after each blob
     run_state_machine_as_test(
         Histories,
-        settings=settings(max_examples=15, stateful_step_count=20, deadline=None, derandomize=True, database=None),
+        settings=settings(max_examples=10, stateful_step_count=20, deadline=None, derandomize=True, database=None),
     )
