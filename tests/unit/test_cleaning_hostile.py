@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from cleaning_runs import clean
 from millrace import errors
+from millrace_cleaning.read import Files
 from millrace_cleaning.read.rejects import MAX_RAW_BYTES
 from reading_runs import parquet_of, png_of, read, tar_of, zip_of
 
@@ -272,6 +274,21 @@ def test_a_hostile_image_is_a_bad_row(tmp_path: Path, content: bytes, reason: st
     )  # fmt: skip
     shard = read(tmp_path / "shard", {"t.tar": tar_of(files)}, max_row_bytes=1500)
     assert (shard.reasons, shard.column("label"), shard.numbers) == ([reason], ["a", "b"], [0, 2])
+
+
+@pytest.mark.parametrize(("name", "head"), [("t.jsonl", b'{"a": 1}\n'), ("t.csv", b"a\n1\n"), ("t.txt", b"a text\n")])
+def test_a_line_of_ten_gigabytes_is_not_read_to_its_end_where_it_fails_the_run(
+    tmp_path: Path, name: str, head: bytes
+) -> None:
+    with (tmp_path / name).open("wb") as out:  # a hole, of which the disk holds nothing
+        out.write(head)
+        out.seek(10 * 2**30)
+        out.write(b"\n" + head)
+    files = Files({name: (tmp_path / name).stat().st_size}, lambda path: tmp_path / path)
+    begin = time.process_time()
+    with pytest.raises(errors.InvalidData, match=f"{name}, line [23]: a row is longer than 1048576 bytes"):
+        read(tmp_path, files, on_bad_row="fail", text_unit="line", max_row_bytes=2**20, bytes_per_part=64 * 2**20)
+    assert time.process_time() - begin < 2
 
 
 HOSTILE = {

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 
 from millrace_cleaning.read.encoding import spoiled
+from millrace_cleaning.read.jsonl import too_long
 from millrace_cleaning.read.lines import read_lines
 from millrace_cleaning.read.records import Block, Record, record_blocks, split
 from millrace_cleaning.read.rejects import BadFile, Rejects
@@ -45,7 +46,7 @@ def read_header(stream: BinaryIO, path: str, *, config: ReadConfig) -> Header:
     """
     kept: list[str] = []
     num_lines = size = 0
-    for line in read_lines(stream, max_bytes=config.max_row_bytes):
+    for line in read_lines(stream, max_bytes=config.max_row_bytes, gives_up=True):
         num_lines, size = line.number, size + line.size_bytes
         if not line.is_whole or spoiled(line.content):
             fault = "the bytes are not " + config.encoding if line.is_whole else "the header is too long"
@@ -81,7 +82,13 @@ def read_csv(
         InvalidData: A row is ragged, badly quoted or encoded, or too long, and that is not allowed; with the line.
     """
     line = position = 0
-    for block in record_blocks(stream, delimiter=header.delimiter.encode(), max_bytes=config.max_row_bytes):
+    blocks = record_blocks(
+        stream,
+        delimiter=header.delimiter.encode(),
+        max_bytes=config.max_row_bytes,
+        gives_up=config.on_bad_row == "fail",
+    )
+    for block in blocks:
         table = None if block.records is not None or b"\0" in block.content else _parse(block.content, header, config)
         if table is None:
             judge = _Judge(path, header, config, rejects, lines_before)
@@ -164,7 +171,7 @@ class _Judge:
     def _fault(self, record: Record, is_spoiled: bool) -> tuple[str, str, str] | None:
         width, found = len(self.header.names), record.num_values
         if record.fault == "too_long":
-            limit = f"a row of {record.size_bytes} bytes is longer than {self.config.max_row_bytes}"
+            limit = str(too_long(record.size_bytes, self.config))
             return "too_long", limit, "If it is meant, raise `max_row_bytes`; a newline or a quote may be missing."
         if record.fault == "quote":
             broken = "a quoted value that starts here is broken"

@@ -51,7 +51,7 @@ def _rows(
     stream: BinaryIO, path: str, config: ReadConfig, rejects: Rejects, lines_before: Callable[[], int]
 ) -> Iterator[tuple[dict[str, Any], int]]:
     position = 0
-    for line in read_lines(stream, max_bytes=config.max_row_bytes):
+    for line in read_lines(stream, max_bytes=config.max_row_bytes, gives_up=config.on_bad_row == "fail"):
         try:
             row = _row(line, config, rejects)
         except BadRow as fault:
@@ -137,8 +137,10 @@ def decoded(content: bytes, config: ReadConfig, rejects: Rejects) -> str:
 
 
 def too_long(size_bytes: int, config: ReadConfig) -> BadRow:
+    """That a row has more bytes than it may; where the run fails, nobody has looked how many."""
+    of_size = "" if config.on_bad_row == "fail" else f" of {size_bytes} bytes"
     return BadRow(
-        f"a row of {size_bytes} bytes is longer than {config.max_row_bytes}",
+        f"a row{of_size} is longer than {config.max_row_bytes} bytes",
         reason="too_long",
         remedy="If it is meant, raise `max_row_bytes`; a newline may be missing.",
     )

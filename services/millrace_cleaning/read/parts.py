@@ -116,9 +116,13 @@ def _byte_ranges(local: Path, path: str, size: int, config: ReadConfig, step: in
         return [(0, size)]
     if format_of(path) == "csv":
         header = _header(local, path, config)
-        return cut_records(local, size, step=step, delimiter=header.delimiter.encode(), header_bytes=header.size_bytes)
+        return cut_records(
+            local, size, step=step, delimiter=header.delimiter.encode(), header_bytes=header.size_bytes,
+            max_bytes=config.max_row_bytes,
+        )  # fmt: skip
     is_paragraphs = format_of(path) == "text" and config.text_unit == "paragraph"
-    return cuts(local, size, step=step, skip=skip_paragraph if is_paragraphs else skip_line)
+    skip = skip_paragraph if is_paragraphs else skip_line
+    return cuts(local, size, step=step, skip=skip, max_bytes=config.max_row_bytes)
 
 
 def _read(files: Files, part: Part, config: ReadConfig, rejects: Rejects) -> Iterator[pa.RecordBatch]:

@@ -45,9 +45,13 @@ class Block:
     records: tuple[Record, ...] | None = None
 
 
-def record_blocks(stream: BinaryIO, *, delimiter: bytes, max_bytes: int) -> Iterator[Block]:
+def record_blocks(stream: BinaryIO, *, delimiter: bytes, max_bytes: int, gives_up: bool = False) -> Iterator[Block]:
     """Cut a stream, which begins at a record's start, into blocks of whole records; no more than max_bytes and a block
-    are in memory."""
+    are in memory.
+
+    Args:
+        gives_up: The end of a record that is too long is not looked for: who asks goes no further.
+    """
     carry = b""
     while True:
         block = stream.read(max(BLOCK_BYTES, min(len(carry), max_bytes)))
@@ -63,7 +67,9 @@ def record_blocks(stream: BinaryIO, *, delimiter: bytes, max_bytes: int) -> Iter
         elif end or len(carry) > max_bytes:
             records, carry = _one_by_one(carry, delimiter, max_bytes, is_over=False)
             if carry and len(carry) > max_bytes and b"\n" not in carry:
-                records.append(_pass_over(stream, carry))
+                records.append(
+                    Record(carry[:HEAD_BYTES], len(carry), fault="too_long") if gives_up else _pass_over(stream, carry)
+                )
                 carry = b""
             if records:
                 yield Block(b"", tuple(records))
@@ -74,14 +80,17 @@ def split(content: bytes, *, delimiter: bytes, max_bytes: int) -> tuple[Record, 
     return tuple(_one_by_one(content, delimiter, max_bytes, is_over=True)[0])
 
 
-def cut_records(local: Path, size: int, *, step: int, delimiter: bytes, header_bytes: int) -> list[tuple[int, int]]:
-    """Ranges of about step bytes that begin with a record; one range if quotes leave any doubt where one does.
+def cut_records(
+    local: Path, size: int, *, step: int, delimiter: bytes, header_bytes: int, max_bytes: int
+) -> list[tuple[int, int]]:
+    """Ranges of about step bytes that begin with a record; one range if quotes leave any doubt where one does, or a line
+    is longer than max_bytes.
 
     Args:
         header_bytes: Where the first record after the header begins.
     """
     edges, goal = [0], max(step, header_bytes + 1)
-    num_quotes, at, before = 0, 0, b"\n"
+    num_quotes, at, before, line_at = 0, 0, b"\n", 0
     with local.open("rb") as stream:
         block = stream.read(BLOCK_BYTES)
         while block:
@@ -96,7 +105,10 @@ def cut_records(local: Path, size: int, *, step: int, delimiter: bytes, header_b
                 edges.append(at + edge)
                 goal = max(goal + step, edges[-1] + 1)
             num_quotes += len(quotes)
+            line_at = at + block.rfind(b"\n") if b"\n" in block else line_at
             at += len(block)
+            if at - line_at > max_bytes + BLOCK_BYTES:
+                return [(0, size)]
             before, block = block[-1:], following
     if num_quotes % 2:
         return [(0, size)]

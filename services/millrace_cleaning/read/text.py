@@ -37,7 +37,8 @@ def read_document(stream: BinaryIO, path: str, *, config: ReadConfig, rejects: R
     content = read_up_to(stream, config.max_row_bytes + 1)
     size = len(content)
     if size > config.max_row_bytes:
-        size += sum(len(block) for block in iter(lambda: stream.read(BUFFER_BYTES), b""))
+        if config.on_bad_row != "fail":
+            size += sum(len(block) for block in iter(lambda: stream.read(BUFFER_BYTES), b""))
         content = content[:HEAD_BYTES]
     try:
         text = _text(content, size, config, rejects)
@@ -70,7 +71,7 @@ def _units(stream: BinaryIO, config: ReadConfig) -> Iterator[tuple[int, bytes, i
     """(number of its first line, its bytes or the first of them, how many it has) of each line or paragraph."""
     kept: list[bytes] = []
     first = size = 0
-    for line in read_lines(stream, max_bytes=config.max_row_bytes):
+    for line in read_lines(stream, max_bytes=config.max_row_bytes, gives_up=config.on_bad_row == "fail"):
         is_blank = line.is_whole and not line.content.strip()
         if not is_blank:
             first = first or line.number
