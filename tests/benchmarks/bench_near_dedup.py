@@ -1,9 +1,10 @@
 """Near-duplicates over a million documents, from Parquet to Parquet: time, memory, what is found and what is not.
 
 Two processes work on parts, and a third merges, as a clean stage with two slots does; the library's functions are called
-directly, with files in between, so that nothing else is measured. Rows that are dropped are left out of what is written at the
-end. With `--stage`, a factory's clean stage does the same to the same corpus, which copies it into the store, infers and
-converts columns, drops exact duplicates, splits and profiles besides.
+directly, with files in between, so that nothing else is measured. The corpus is generated before the clock starts, and what was
+found is checked after it has stopped. Rows that are dropped are left out of what is written at the end. With `--stage`, a
+factory's clean stage does the same to the same corpus, which copies it into the store, infers and converts columns, drops
+exact duplicates, splits and profiles besides.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -119,8 +121,13 @@ def dedup(corpus: Corpus, pool: ProcessPoolExecutor, cost: Cost) -> Found:
 def measure(documents: int, scratch: Path, *, stage: bool) -> list[Row]:
     corpus = Corpus(scratch, documents)
     context = multiprocessing.get_context("spawn")
+    began = time.perf_counter()
     with ProcessPoolExecutor(WORKERS, mp_context=context) as pool:
-        size_mb = sum(pool.map(write_part, [corpus] * corpus.num_parts, range(corpus.num_parts))) / 1e6
+        size_mb = 0.0
+        for part, size in enumerate(pool.map(write_part, [corpus] * corpus.num_parts, range(corpus.num_parts))):
+            size_mb += size / 1e6
+            _say(f"corpus: part {part + 1} of {corpus.num_parts}")
+    generated_s = time.perf_counter() - began
     with ProcessPoolExecutor(WORKERS, mp_context=context, initializer=_one_thread) as pool:
         cost = Cost()
         with _measured(cost, os.getpid()):
@@ -130,6 +137,7 @@ def measure(documents: int, scratch: Path, *, stage: bool) -> list[Row]:
     return [
         *(_through_stage(corpus, size_mb, dropped=dropped) if stage else []),
         row(case, "corpus", "MB", [size_mb]),
+        row(case, "wall_of_generation", "s", [generated_s]),
         row(case, "wall", "s", [cost.wall_s]),
         *(row(case, f"wall_{name}", "s", [seconds]) for name, seconds in cost.rounds.items()),
         row(case, "cpu", "s", [cost.cpu_s]),
@@ -183,6 +191,7 @@ def _against_brute_force(case: str, corpus: Corpus, found: Found) -> list[Row]:
     texts: list[str] = []
     for part in range(SAMPLED_PARTS):
         texts += pq.read_table(corpus.file("texts", part)).column(0).to_pylist()[:SAMPLED_ROWS]
+    _say(f"brute force: {len(texts)} documents")
     similar = {(int(rows[a]), int(rows[b])): s for (a, b), s in brute_force(texts).items()}
     pairs = np.array(list(similar), dtype=np.int64).reshape(-1, 2)
     similarity = np.array(list(similar.values()))
@@ -190,6 +199,11 @@ def _against_brute_force(case: str, corpus: Corpus, found: Found) -> list[Row]:
     sampled = [(a, b) for a, b in found.reported().tolist() if a in inside and b in inside]
     precision = sum(similar.get(pair, 0.0) >= CONFIG.threshold for pair in sampled) / max(len(sampled), 1)
     return [*_recall(case, found, pairs, similarity), row(case, "precision", "%", [100 * precision])]
+
+
+def _say(what: str) -> None:
+    """What is done, beside the time of day: the whole takes minutes."""
+    print(f"{datetime.now(UTC):%H:%M:%S} {what}", flush=True)
 
 
 def brute_force(texts: list[str]) -> dict[tuple[int, int], float]:
@@ -241,6 +255,7 @@ def _timed(cost: Cost, name: str) -> Iterator[None]:
     begin = time.perf_counter()
     yield
     cost.rounds[name] = time.perf_counter() - begin
+    _say(f"{name}: {cost.rounds[name]:.1f} s")
 
 
 @contextmanager
