@@ -149,8 +149,9 @@ def test_a_paused_run_can_be_cancelled_and_leaves_nothing_open(folder: Folder) -
 def test_a_run_that_has_ended_is_not_paused_or_resumed(folder: Folder, ask: Callable[[str], Event]) -> None:
     run_id, command = folder.run(chain("a"))
     folder.fold(event_of(command))
-    with pytest.raises(errors.Conflict, match="already succeeded"):
+    with pytest.raises(errors.Conflict, match="already succeeded") as refused:
         folder.ledger.wish(ask(run_id))
+    assert refused.value.remedy == f"`millrace rerun {run_id}` starts its pipeline anew."
     folder.fold(ask(run_id))  # one that slipped in changes nothing
     assert folder.status(run_id) == "succeeded"
 

@@ -9,7 +9,7 @@ import pytest
 
 import millrace
 from millrace import errors
-from millrace.client import stages
+from millrace.client import calls, stages
 from millrace.client.calls import Call
 from millrace.client.pipelines import Pipeline
 from millrace.client.submission import Preparer, Submission
@@ -187,3 +187,9 @@ def test_a_function_follows_other_stages() -> None:
     pipeline = Pipeline("p", stages=[stages.Clean(), stages.Function(count_words, params={"minimum": 3})])
     body = prepare(Submission(pipeline, data="s3://b/x"))
     assert list(stage_of(body, "count_words")) == ["function", "with"]
+
+
+def test_a_limit_that_cannot_be_one_is_refused_before_anything_is_sent() -> None:
+    with pytest.raises(errors.InvalidSpec, match="greater than or equal to 0; found -3") as refused:
+        calls.set_limit("gpu:0", -3)
+    assert refused.value.field == "max"

@@ -107,6 +107,13 @@ def test_the_optimized_model_is_judged_again_before_it_ships() -> None:
     assert [s.name for s in graph.stages].index("evaluate_optimized") < [s.name for s in graph.stages].index("deploy")
 
 
+def test_a_soft_limit_that_the_hard_one_comes_before_is_refused() -> None:
+    refused = refusal_of(one("  clean: {timeout_s: 60, soft_timeout_s: 60}"))
+    assert refused.field == "stages.clean.soft_timeout_s"
+    assert "less than `timeout_s`, 60 s; found 60 s" in refused.message
+    assert graph_of(one("  clean: {timeout_s: 60, soft_timeout_s: 50}")).stages[0].soft_timeout_s == 50
+
+
 def test_evaluations_know_the_endpoint_they_are_compared_with() -> None:
     assert {s.name: s.endpoint for s in graph_of(LINEAR).stages}["evaluate"] == "digits"
 

@@ -15,6 +15,7 @@ from millrace.contracts.artifacts import ArtifactRef, ArtifactType, Manifest
 from millrace.contracts.base import Contract, canonical_json
 from millrace.contracts.flow import LimitView, QueuesView, SetLimit
 from millrace.contracts.ids import new_id
+from millrace.contracts.loading import validate
 from millrace.contracts.pipelines import Graph
 from millrace.contracts.provenance import CacheView, ComparisonView, LineageView
 from millrace.contracts.triggers import ApplyPipeline, PipelineView, TriggerView
@@ -220,11 +221,11 @@ def list_limits() -> Call[list[LimitView]]:
 
 
 def set_limit(key: str, max: int | None) -> Call[LimitView]:
-    """None lets the stages' own maxima hold again."""
+    """None lets the stages' own maxima hold again. Raises InvalidSpec where the maximum cannot be one."""
     path = f"/v1/limits/{_part(key)}"
     if max is None:
         return Call("DELETE", path, _model(LimitView))
-    return Call("PUT", path, _model(LimitView), headers=JSON, body=_json(SetLimit(max=max)))
+    return Call("PUT", path, _model(LimitView), headers=JSON, body=_json(validate(SetLimit, {"max": max})))
 
 
 def predict(name: str, rows: Sequence[Mapping[str, Any]]) -> Call[PredictResponse]:

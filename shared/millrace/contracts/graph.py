@@ -128,6 +128,12 @@ def _graph_stage(
 ) -> GraphStage:
     field = f"stages.{name}"
     config, foreach = configure(stage, kind, bound, values, field=field)
+    if stage.timeout_s is not None and stage.soft_timeout_s is not None and stage.soft_timeout_s >= stage.timeout_s:
+        raise errors.InvalidSpec(
+            f"Expected less than `timeout_s`, {stage.timeout_s:g} s; found {stage.soft_timeout_s:g} s.",
+            field=f"{field}.soft_timeout_s",
+            remedy="An attempt saves a checkpoint at its soft limit; at the hard one it is killed.",
+        )
     for variable, text in stage.env.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable) or "\0" in text:
             raise errors.InvalidSpec(

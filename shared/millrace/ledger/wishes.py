@@ -51,9 +51,10 @@ def accept(tx: Transaction, event: Event) -> None:
             tx.run("UPDATE runs SET status = 'queued' WHERE run_id = ?", (wish.run_id,))
         case _:
             if status in FINAL_RUN:
+                go_on = "" if status == "succeeded" else "Go on with what has not succeeded by `millrace retry`. "
                 raise errors.Conflict(
                     f"Run {wish.run_id} has already {_ended(status)}.",
-                    remedy="Go on with what has not succeeded by `millrace retry`, or start anew by `millrace rerun`.",
+                    remedy=f"{go_on}`millrace rerun {wish.run_id}` starts its pipeline anew.",
                 )
     queues.put_inbox(tx, event, run_id=wish.run_id, now=time.time())
 
