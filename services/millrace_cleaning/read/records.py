@@ -54,13 +54,15 @@ def record_blocks(stream: BinaryIO, *, delimiter: bytes, max_bytes: int, gives_u
     """
     carry = b""
     while True:
-        block = stream.read(max(BLOCK_BYTES, min(len(carry), max_bytes)))
+        block = stream.read(max(BLOCK_BYTES, min(len(carry), max_bytes - len(carry))))
         carry += block
         if not block:
             if carry:
                 yield from _rest(carry if carry.endswith(b"\n") else carry + b"\n", delimiter, max_bytes)
             return
-        end = _last_end(carry, delimiter)
+        end = (
+            _last_end(carry, delimiter) if b"\n" in block else 0
+        )  # nothing ends, and a huge value is not searched again
         if end > 0 and (len(carry) <= max_bytes or _longest(carry[:end]) <= max_bytes):
             yield Block(carry[:end])
             carry = carry[end:]
