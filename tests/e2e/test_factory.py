@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -187,8 +188,11 @@ def test_an_endpoint_that_is_stopped_says_so(factory: Factory) -> None:
 def test_runs_survive_the_factory_and_go_on_at_the_next_start(tmp_path: Path) -> None:
     environment = {"MILLRACE_HOME": str(tmp_path / "home"), "MILLRACE_GATEWAY_PORT": "0", "MILLRACE_SERVE_PORT": "0"}
     with running_factory(environment) as factory:
-        run_id = factory.client.submit(noop("a", "b", "c", sleep_s=1.0)).id
+        run_id = factory.client.submit(noop("a", "b", "c", sleep_s=2.0)).id
         time.sleep(1.2)
+    command = [sys.executable, "-m", "millrace.cli", "status", run_id]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, env={**os.environ, **environment})
+    assert "No factory runs here, so it rests." in told.stderr
     with running_factory(environment) as factory:
         assert factory.client.run(run_id).wait(timeout_s=60).status == "succeeded"
 

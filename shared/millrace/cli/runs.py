@@ -38,12 +38,12 @@ def status(run_id: str, follow: bool, as_json: bool) -> int:
             show(Console(), f"{run.view.pipeline}  {run.id}", run.follow(signals=True))
         elif follow:
             run.wait_end()
-        view = run.refresh()
+        view, is_resting = run.refresh(), client.started_factory  # it ends with the client
     if as_json:
         print_json(view)
     else:
         print_run(view)
-        if client.started_factory and view.status in ("queued", "running"):
+        if is_resting and view.status in ("queued", "running"):
             click.echo("No factory runs here, so it rests. It goes on with: millrace up", err=True)
     return 0 if not follow or view.status == "succeeded" else 1
 
