@@ -31,10 +31,11 @@ run: $(RUN_STAMP) ## run examples/$EXAMPLE (digits): from data to an endpoint th
 	@test -e examples/$(EXAMPLE)/run.py || { echo "There is no examples/$(EXAMPLE)/run.py." >&2; exit 1; }
 	@$(BIN)/python -m examples.$(EXAMPLE).run $(ARGS)
 
-# Files in their folders' order: those of tests/chaos take longest, and are better begun than ended with.
+# Files in their folders' order: those of tests/chaos take longest, and are better begun than ended with. The tests start
+# a thousand processes, a fifth of whose start is compiling our sources: that is kept, whatever the environment says of bytecode.
 test: $(DEV_STAMP) ## run the tests ($ARGS go to pytest, $JOBS at once), on real servers where they can be installed
 	@infra/testing/install-servers.sh
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(DEV_STAMP) ## check format, lint, types and who imports whom
 	@$(BIN)/ruff format --check --quiet . || { echo "Run: $(BIN)/ruff format ." >&2; exit 1; }

@@ -25,7 +25,7 @@ NAP_S = (0.2, 4.0)
 
 TERMINATED = ("worker", "conductor", "gateway", "serve")
 MIN_PAUSE_S, MAX_PAUSE_S = 0.1, 1.2
-SHARE = 0.7
+SHARE = 0.45
 """Of the limit, in which all blows are to fall: a busy machine deals them more slowly, and is hit the faster for it."""
 
 MIN_UP_S = 5.0
