@@ -14,7 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import random
+import shutil
 import signal
 import tempfile
 import threading
@@ -53,6 +55,7 @@ PAUSE_S = (0.1, 2.5)
 LOOK_S = 0.25
 LIMIT_S = 3600.0
 THREADS = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+"""One thread an attempt; Arrow's pool, too, is as large as OMP_NUM_THREADS says."""
 CONFIG: dict[str, Any] = {
     "features": ["text"], "dedup": True, "bytes_per_task": 16 * 2**20, "rows_per_shard": 16_384,
     "steps": [{"step": "repair_text"}, {"step": "gopher_quality"}, {"step": "c4_quality"}],
@@ -155,7 +158,7 @@ def clean(
     source: Path, *, workers: int, meanwhile: Callable[[Factory, threading.Event], None] | None = None
 ) -> Cleaned:
     """Clean a source in a factory of its own; `meanwhile` does something to it until the event is set."""
-    with embedded(MILLRACE_SLOTS=str(workers)) as factory:
+    with embedded(MILLRACE_SLOTS=str(workers), **THREADS) as factory:
         memory, over = Memory(factory), threading.Event()
         memory.start()
         others = threading.Thread(target=meanwhile or _nothing, args=(factory, over), daemon=True)
@@ -205,6 +208,7 @@ def bare_task(home: Path, source: ArtifactRef, task: dict[str, Any]) -> dict[str
 
 def bare(source: Path, *, workers: int) -> tuple[float, str]:
     """(seconds, digest of the data set) of a clean by a pool of processes over a directory."""
+    os.environ.update(THREADS)  # which the pool's processes read when they start
     with tempfile.TemporaryDirectory() as folder, multiprocessing.get_context("spawn").Pool(workers) as pool:
         home = Path(folder)
         store = open_store(Settings(home=home))
@@ -256,7 +260,9 @@ def speed_up(root: Path, arguments: argparse.Namespace) -> list[Row]:
 def memory(root: Path, arguments: argparse.Namespace) -> list[Row]:
     rows = []
     for size in arguments.sizes_mb:
-        made = clean(_sized(root, size, arguments), workers=2)
+        source = _sized(root, size, arguments)
+        made = clean(source, workers=2)
+        shutil.rmtree(source)  # the largest takes as much disk again in the factory's home
         case = f"memory_{size:g}mb"
         rows += [
             row(case, "wall_2", "s", [made.wall_s]), row(case, "peak_pss_factory", "MB", [made.factory_mb]),
