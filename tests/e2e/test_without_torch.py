@@ -30,7 +30,10 @@ SERVE = {
             "inputs": {"model": "$params.model", "dataset": "$params.dataset"},
             "with": {"gate": ["accuracy >= 0.8"]},
         },
-        "optimize": {"inputs": {"model": "$params.model", "dataset": "$params.dataset"}},
+        "optimize": {
+            "inputs": {"model": "$params.model", "dataset": "$params.dataset"},
+            "with": {"variants": ["onnx_fp32", "onnx_int8", "openvino_fp32", "openvino_int8_weights"]},
+        },
         "deploy": {"with": {"endpoint": "served"}},
     },
 }
