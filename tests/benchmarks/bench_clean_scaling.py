@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 import structlog
 
 from benchmarks.factories import embedded
-from benchmarks.harness import Row, print_rows, row, write_results
+from benchmarks.harness import Row, print_rows, row, update_results
 from chaos import victims
 from millrace import Pipeline
 from millrace.contracts.artifacts import ArtifactRef
@@ -321,7 +321,7 @@ def main() -> None:
             if arguments.is_try:
                 print_rows(rows)
             else:
-                write_results("clean_scaling", rows)
+                update_results("clean_scaling", rows)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from typing import Any
 import psutil
 
 from benchmarks.factories import embedded, pid_of, production
-from benchmarks.harness import Row, percentile, print_rows, row, write_results
+from benchmarks.harness import Row, percentile, print_rows, row, update_results
 from gateways import running_gateway
 from millrace import Client, Pipeline
 from millrace.client.runs import Run
@@ -252,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows += CASES[case](start, scale=arguments.scale, limit_s=60 * arguments.fan_out_minutes)
         say(f"{case} took {time.perf_counter() - begin:.0f} s")
         if arguments.scale == 1:
-            write_results(name, rows)
+            update_results(name, rows)
         else:
             print_rows(rows)
 

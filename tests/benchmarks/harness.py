@@ -56,6 +56,13 @@ def write_results(name: str, rows: Sequence[Row], *, notes: Mapping[str, object]
     return path
 
 
+def update_results(name: str, rows: Sequence[Row]) -> Path:
+    """Write the rows in the place of their cases' earlier ones; what an earlier run measured of other cases stays."""
+    measured = {r.case for r in rows}
+    earlier = read_rows(name) if (RESULTS / f"{name}.json").exists() else []
+    return write_results(name, [*(r for r in earlier if r.case not in measured), *rows])
+
+
 def read_rows(name: str) -> list[Row]:
     """The rows that `write_results` wrote last."""
     document = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))

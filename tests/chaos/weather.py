@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.harness import RESULTS, Row, read_rows, row, write_results
+from benchmarks.harness import row, update_results
 from chaos.hosts import Target, running_target
 from chaos.storm import CALM_S, Storm
 from millrace import Client
@@ -91,5 +91,4 @@ def _record(case: str, storm: Storm, ends: Mapping[str, str], *, num_violations:
         "seed": storm.seed,
     }
     rows = [row(case, metric, "count", [float(n)]) for metric, n in counts.items()]
-    others: list[Row] = [r for r in read_rows("chaos") if r.case != case] if (RESULTS / "chaos.json").exists() else []
-    write_results("chaos", [*others, *rows, row(case, "duration", "s", [duration_s])])
+    update_results("chaos", [*rows, row(case, "duration", "s", [duration_s])])
